@@ -1,0 +1,85 @@
+"""The command ``dissect-sesparse``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="dissect-sesparse", description="VMware ESXi snapshot disks in Dissect")
+    parser.add_argument("--version", action="version", version=f"dissect-sesparse {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("status", help="versions, and whether and how dissect knows this package").set_defaults(
+        run=status
+    )
+    commands.add_parser("plugin-path", help="print the file for target-query --plugin-path").set_defaults(
+        run=plugin_path
+    )
+    recovery = commands.add_parser(
+        "recover", help="write what the guest trimmed into images for carvers, with a map and a manifest"
+    )
+    recovery.add_argument(
+        "target", metavar="TARGET", help="a .vmx, a descriptor, an extent, or a sesparse:// URI of one"
+    )
+    recovery.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder, or the one to go on in"
+    )
+    recovery.set_defaults(run=recover)
+    options = parser.parse_args(arguments)
+    return options.run(options)
+
+
+def status(options: argparse.Namespace) -> int:
+    """Say which versions there are, and whether dissect uses this package."""
+    print(f"dissect-sesparse {__version__} ({Path(__file__).parent})")
+    print(f"python {sys.version.split()[0]}")
+    for package in ("dissect.target", "dissect.cstruct", "dissect.util"):
+        print(f"{package} {_version(package)}")
+    from dissect_sesparse.target.registration import is_registered
+
+    try:
+        registered = is_registered()
+    except ImportError as e:
+        print(f"registered: no, dissect.target cannot be imported: {e}")
+        return 1
+    print(f"autoload: {_autoload()}")
+    print(f"registered: {'yes' if registered else 'no: use --plugin-path, see dissect-sesparse plugin-path'}")
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _autoload() -> str:
+    if os.environ.get("DISSECT_SESPARSE_AUTOLOAD") == "0":
+        return "off: DISSECT_SESPARSE_AUTOLOAD=0"
+    hook = sys.modules.get("_dissect_sesparse_autoload")
+    return f"on: {hook.__file__}" if hook is not None else "not installed: no .pth file was processed"
+
+
+def plugin_path(options: argparse.Namespace) -> int:
+    """Print the path of the file that registers this package when dissect loads it as a plugin."""
+    print(Path(__file__).parent / "target" / "plugin_path.py")
+    return 0
+
+
+def recover(options: argparse.Namespace) -> int:
+    """Recover what the guests of a target's disks trimmed."""
+    from dissect_sesparse.commands.recover import run  # numpy and the like: no other command needs them
+
+    return run(options)

@@ -1,0 +1,1 @@
+"""The larger commands of ``dissect-sesparse``, one a module."""

@@ -1,0 +1,31 @@
+"""From bytes to what the guest sees. Imports nothing of the other rooms.
+
+Data flows one way through the modules of this room::
+
+    file        one file of evidence: length-checked reads, never a write
+    c_sesparse  the on-disk structures
+    entry       State, Run, and the decoding of a directory or table entry
+    header      const and volatile header, checked
+    lanes       a whole table decoded at once (the one place with a trick)
+    census      how many entries of a table are in each state
+    extent      what an extent is; ZERO and FLAT
+    backmap     whose a place of the grains region is, by the extent's own inverse of its tables
+    claims      whose the old bytes of unmapped grains are
+    residual    unmapped grains shown with their old bytes
+    sesparse    the seSparse extent: directory, tables, runs
+    descriptor  the text of a ``.vmdk``
+    c_vmdk      the on-disk structures of the older sparse extents
+    tables      what those share: a directory and tables of 32-bit sector numbers
+    hosted      the hosted sparse extent, plain or compressed
+    cowd        the ESX sparse extent
+    folder      which files evidence may name, and where they are
+    parent      which descriptor is the parent, and why
+    link        one element of a chain: a descriptor with its extents
+    window      a piece of the disk resolved over the whole chain
+    reader      reads over the whole chain
+    stream      the disk as a file object
+    chain       the links, newest first: runs of the whole disk
+    detect      whether a file is one of ours
+
+A *run* (:class:`~dissect_sesparse.disk.entry.Run`) is the one currency of map, read and report.
+"""

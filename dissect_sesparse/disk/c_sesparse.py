@@ -1,0 +1,75 @@
+"""The on-disk structures of seSparse.
+
+VMware publishes no description. Names follow the log that ESXi writes at a snapshot's creation (``hostd.log``:
+``constMagic``, ``grainSize``, ``FreeBitmap`` ...). How sure each fact is:
+
+* **confirmed**: by QEMU's black-box research (commit 98eb9733f4) *and* an extent written by a real ESXi host;
+* **seen once**: read from that one real extent alone.
+
+All integers are little-endian and 64 bits wide. Offsets and sizes are in sectors of 512 bytes.
+"""
+
+from __future__ import annotations
+
+from dissect.cstruct import cstruct
+
+sesparse_def = """
+#define SESPARSE_CONST_MAGIC       0x00000000cafebabe
+#define SESPARSE_VOLATILE_MAGIC    0x00000000cafecafe
+#define SESPARSE_VERSION           0x0000000200000001   /* 2.1 */
+
+/* Sector 0. Confirmed. */
+struct const_header {
+    uint64  magic;                      /* 0x000 */
+    uint64  version;                    /* 0x008 major in the high half, minor in the low half */
+    uint64  capacity;                   /* 0x010 sectors of the virtual disk */
+    uint64  grain_size;                 /* 0x018 sectors, always 8 */
+    uint64  grain_table_size;           /* 0x020 sectors, always 64: 4096 entries */
+    uint64  flags;                      /* 0x028 always 0 */
+    uint64  reserved1;                  /* 0x030 */
+    uint64  reserved2;                  /* 0x038 */
+    uint64  reserved3;                  /* 0x040 */
+    uint64  reserved4;                  /* 0x048 */
+    uint64  volatile_header_offset;     /* 0x050 */
+    uint64  volatile_header_size;       /* 0x058 */
+    uint64  journal_header_offset;      /* 0x060 */
+    uint64  journal_header_size;        /* 0x068 */
+    uint64  journal_offset;             /* 0x070 */
+    uint64  journal_size;               /* 0x078 */
+    uint64  grain_directory_offset;     /* 0x080 */
+    uint64  grain_directory_size;       /* 0x088 */
+    uint64  grain_tables_offset;        /* 0x090 */
+    uint64  grain_tables_size;          /* 0x098 */
+    uint64  free_bitmap_offset;         /* 0x0a0 */
+    uint64  free_bitmap_size;           /* 0x0a8 */
+    uint64  backmap_offset;             /* 0x0b0 */
+    uint64  backmap_size;               /* 0x0b8 */
+    uint64  grains_offset;              /* 0x0c0 */
+    uint64  grains_size;                /* 0x0c8 */
+    char    padding[304];               /* 0x0d0 zero */
+};                                      /* 0x200 */
+
+/* Where volatile_header_offset points, sector 1. Confirmed. */
+struct volatile_header {
+    uint64  magic;                      /* 0x000 */
+    uint64  free_gt_number;             /* 0x008 first unused block of 16 MiB in the grains region (seen once) */
+    uint64  next_txn_seq_number;        /* 0x010 */
+    uint64  replay_journal;             /* 0x018 not 0: not shut down cleanly, the journal is to be replayed */
+    char    padding[480];               /* 0x020 zero */
+};                                      /* 0x200 */
+"""
+
+c_sesparse = cstruct().load(sesparse_def)
+
+SECTOR = 512
+"""Bytes in a sector."""
+GRAIN_SIZE = 4096
+"""Bytes in a grain; the only size ever seen (confirmed)."""
+TABLE_ENTRIES = 4096
+"""Entries of a grain table (confirmed)."""
+TABLE_SIZE = TABLE_ENTRIES * 8
+"""Bytes of a grain table."""
+TABLE_COVERS = TABLE_ENTRIES * GRAIN_SIZE
+"""Bytes of the virtual disk that one grain table describes: 16 MiB."""
+REGION_STEP_SECTORS = 2048
+"""Regions start at, and are rounded up to, multiples of this many sectors (1 MiB)."""

@@ -1,0 +1,143 @@
+"""One file of evidence: opened read-only, every read checked for its length.
+
+A short read that is not noticed moves every byte behind it. So there is one way to bytes, :meth:`EvidenceFile.read`, and
+it returns exactly what was asked for or raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import PosixPath, WindowsPath
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
+
+from dissect_sesparse.disk.errors import FileError, UnreadableError
+
+if TYPE_CHECKING:
+    from pathlib import Path, PurePath
+
+
+def is_local(path: PurePath) -> bool:
+    """Whether ``path`` lies on the analyst's own disk, not inside a file system that is itself evidence."""
+    return isinstance(path, (PosixPath, WindowsPath))
+
+
+class EvidenceFile:
+    """One file of evidence.
+
+    Files of the analyst's disk are read by ``pread`` where the system has it; everything else (paths inside evidence,
+    file objects, Windows) by a seek and a read under a lock, so that threads can share it.
+
+    Args:
+        fh: A binary file object that can seek.
+        path: Where it comes from, for messages and records.
+        owned: Whether :meth:`close` closes ``fh``.
+
+    Raises:
+        FileError: If the size cannot be had.
+    """
+
+    def __init__(self, fh: BinaryIO, path: Path | None = None, *, owned: bool = False):
+        self.fh = fh
+        self.path = path
+        self.name = path.name if path is not None else str(getattr(fh, "name", None) or "<file object>")
+        self._owned = owned
+        self._lock = Lock()
+        self.fd = fh.fileno() if owned and isinstance(fh, io.FileIO) and hasattr(os, "pread") else None
+        try:
+            self.size = fh.seek(0, io.SEEK_END)
+        except Exception as e:
+            raise FileError(f"its size cannot be had: {e}", file=self.label) from e
+
+    @classmethod
+    def open(cls, path: Path) -> EvidenceFile:
+        """Open a regular file. Anything else (a FIFO or a device may block for ever) is refused.
+
+        Raises:
+            FileError: If it is missing, not regular or not readable.
+        """
+        try:
+            if not path.is_file():
+                raise FileError("no such file" if not path.exists() else "not a regular file", file=path)
+            fh = path.open("rb", buffering=0) if is_local(path) else path.open("rb")
+        except FileError:
+            raise
+        except Exception as e:  # a path inside evidence goes through file system code that raises anything
+            raise FileError(f"cannot be opened: {e}", file=path, advice=_advice(e)) from e
+        return cls(fh, path, owned=True)
+
+    @property
+    def label(self) -> PurePath | str:
+        """What messages call the file: its path where there is one."""
+        return self.path if self.path is not None else self.name
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset`` on.
+
+        Raises:
+            UnreadableError: If the file is shorter, or cannot be read there.
+        """
+        data = self.read_some(offset, length)
+        if len(data) != length:
+            raise UnreadableError(
+                f"the file ends at byte {self.size:#x}, {length} bytes are needed",
+                file=self.label,
+                source_offset=offset,
+                size=length,
+                advice="a cut-off copy? unreadable=zero shows zeros there, and reports it",
+            )
+        return data
+
+    def read_some(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes: fewer only where the file ends.
+
+        Raises:
+            UnreadableError: If the file cannot be read there.
+        """
+        length = min(length, self.size - offset)
+        if length <= 0:  # behind the end some systems do not even let one seek
+            return b""
+        try:
+            data = self._read_once(offset, length)
+            while 0 < len(data) < length:  # a system call may return less than is there
+                more = self._read_once(offset + len(data), length - len(data))
+                if not more:
+                    break
+                data += more
+        except Exception as e:
+            raise UnreadableError(f"cannot be read: {e}", file=self.label, source_offset=offset, size=length) from e
+        return data
+
+    def _read_once(self, offset: int, length: int) -> bytes:
+        if self.fd is not None:
+            return os.pread(self.fd, length, offset)
+        with self._lock:
+            self.fh.seek(offset)
+            return self.fh.read(length)
+
+    def next_data(self, offset: int) -> int:
+        """Where, from ``offset`` on, the next bytes are that are no hole of a sparse file, as far as the system tells."""
+        if self.fd is None or not hasattr(os, "SEEK_DATA"):
+            return offset
+        try:
+            with self._lock:
+                return os.lseek(self.fd, offset, os.SEEK_DATA)
+        except OSError as e:
+            return self.size if e.errno == errno.ENXIO else offset
+
+    def close(self) -> None:
+        """Close the file, unless it was handed in open."""
+        if self._owned:
+            self.fd = None
+            self.fh.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label}>"
+
+
+def _advice(error: Exception) -> str | None:
+    if getattr(error, "errno", None) == errno.EMFILE:
+        return "too many open files: raise the limit, for instance with ulimit -n 4096"
+    return None

@@ -1,0 +1,335 @@
+"""The seSparse extent: ESXi's format for snapshots (and for some linked clones).
+
+A *grain directory* names *grain tables*; a table has 4096 entries and covers 16 MiB of the disk; an entry names a grain of
+4 KiB or says why there is none (see ``entry``). Directory and tables are read where a read needs them, and never more of
+them than the capacity needs: a disk of 62 TiB has a directory of 32 MiB and tables of 124 GiB.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.disk.backmap import Backmap
+from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_COVERS, TABLE_ENTRIES, TABLE_SIZE
+from dissect_sesparse.disk.census import count_states
+from dissect_sesparse.disk.entry import Run, State, decode_directory_entry, decode_entry, merged
+from dissect_sesparse.disk.errors import UnreadableError
+from dissect_sesparse.disk.extent import Extent
+from dissect_sesparse.disk.header import MAX_FILE_SIZE, Header, read_header
+from dissect_sesparse.disk.lanes import (
+    INVALID_ENTRY,
+    Layer,
+    decode_entries,
+    find_runs,
+    first_of,
+    split,
+    spread,
+    successive,
+    unpack,
+)
+from dissect_sesparse.disk.residual import Residual
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dissect_sesparse.disk.file import EvidenceFile
+
+_DIRECTORY_CHUNK = 8192
+"""Directory entries looked at in one go (64 KiB, 128 GiB of the disk)."""
+
+
+_LANE_STATES = bytes(value >> 4 & 7 for value in range(256))
+"""The state in the top byte of a decoded lane."""
+_DIRECTORY_CACHED = 512
+"""Directory entries in a piece of the cache (4 KiB, 8 GiB of the disk)."""
+_DIRECTORY_PIECES = 8
+"""Pieces that are kept: 32 KiB."""
+
+
+class SESparseExtent(Extent):
+    """A seSparse extent.
+
+    Args:
+        file: The extent's file.
+        residual: Show unmapped grains with their old bytes, where these are surely theirs.
+        allow_truncated: Accept metadata regions that leave the file.
+
+    Raises:
+        ExtentError: If the headers cannot be trusted.
+    """
+
+    kind = "SESPARSE"
+    grain_size = GRAIN_SIZE
+
+    def __init__(self, file: EvidenceFile, *, allow_truncated: bool = False, residual: bool = False):
+        self.file: EvidenceFile = file
+        self.header: Header = read_header(file, allow_truncated=allow_truncated)
+        self.size = self.header.capacity
+        self._directory = self.header.regions["grain_directory"]
+        self._tables = self.header.regions["grain_tables"]
+        self._grains = self.header.regions["grains"]
+        self.backmap = Backmap(self)
+        self._residual = Residual(self) if residual else None
+        self._pieces: dict[int, memoryview] = {}
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the extent was not closed cleanly, so that its journal may hold changes that its tables lack."""
+        return self.header.replay_journal != 0
+
+    @property
+    def place_limit(self) -> int:
+        """The first place, in grains, of which no byte is both in the grains region and in the file."""
+        inside = min(self._grains.end, self.file.size, MAX_FILE_SIZE) - self._grains.offset
+        return max(0, -(-inside // GRAIN_SIZE))
+
+    @property
+    def whole_places(self) -> int:
+        """The first place, in grains, that is not whole in the grains region and in the file."""
+        return max(0, (min(self._grains.end, self.file.size) - self._grains.offset) // GRAIN_SIZE)
+
+    @property
+    def grains_offset(self) -> int:
+        """Where in the file place 0 is, in bytes."""
+        return self._grains.offset
+
+    # Directory and tables
+
+    def directory_offset(self, table: int) -> int:
+        """Where in the file the directory's entry for a slice of 16 MiB is, in bytes."""
+        return self._directory.offset + table * 8
+
+    def table_offset(self, table: int) -> int | None:
+        """Where in the file the grain table of the ``table``-th slice of 16 MiB is, in bytes; ``None`` without one.
+
+        Raises:
+            UnreadableError: If the directory's entry is corrupt or names a table outside the tables' region.
+        """
+        where = self.directory_offset(table)
+        entry = self._directory_entry(table)
+        try:
+            index = decode_directory_entry(entry)
+        except ValueError as e:
+            raise self._broken(str(e), f"grain directory entry {table}", entry, where) from None
+        if index is None:
+            return None
+        # The region is at least that large, checked at open; what follows is its rounding up, in which no table is.
+        if index >= self.header.table_count:
+            problem = f"a disk of this size has {self.header.table_count} tables"
+            raise self._broken(problem, f"grain directory entry {table}", entry, where)
+        return self._tables.offset + index * TABLE_SIZE
+
+    def _directory_entry(self, table: int) -> int:
+        """A directory entry, by way of a small cache: a read that looks for one grain asks for little else."""
+        number, slot = divmod(table, _DIRECTORY_CACHED)
+        if (piece := self._pieces.get(number)) is None:
+            where = self.directory_offset(number * _DIRECTORY_CACHED)
+            count = min(_DIRECTORY_CACHED, self.header.table_count - number * _DIRECTORY_CACHED)
+            data = self.file.read_some(where, count * 8)
+            piece = unpack(data[: len(data) // 8 * 8])
+            if len(self._pieces) >= _DIRECTORY_PIECES:
+                self._pieces = {}
+            self._pieces[number] = piece
+        if slot >= len(piece):  # the file ends before it
+            return int.from_bytes(self.file.read(self.directory_offset(table), 8), "little")
+        return piece[slot]
+
+    def is_lost(self, start: int) -> bool:
+        return start >= self.lost_from
+
+    @property
+    def lost_from(self) -> int:
+        """The first offset whose directory entry is behind the file's end, in a copy that was cut off; else the size."""
+        return min(max(0, self.file.size - self._directory.offset) // 8 * TABLE_COVERS, self.size)
+
+    def tables(self, first: int = 0, end: int | None = None) -> Iterator[int]:
+        """The numbers of the 16 MiB slices whose directory entry is not 0, valid or not; holes are skipped at once.
+
+        Of those from :attr:`lost_from` on nothing is known, and they are as many as the header says: none is given.
+        """
+        known = -(-self.lost_from // TABLE_COVERS)
+        end = known if end is None else min(end, known)
+        count = 16  # look at few entries first: most often the next one is used
+        while first < end:
+            count = min(count * 4, _DIRECTORY_CHUNK, end - first)
+            try:
+                data = self.file.read_some(self.directory_offset(first), count * 8)
+            except UnreadableError:  # told by the read that meets it
+                data = b""
+            data = data[: len(data) // 8 * 8]
+            if data != bytes(len(data)):
+                yield from (first + i for i, entry in enumerate(unpack(data)) if entry)
+            yield from range(first + len(data) // 8, first + count)  # came back short: not known to be empty
+            first += count
+
+    def next_used(self, start: int) -> int:
+        for table in self.tables(start // TABLE_COVERS):
+            return min(max(start, table * TABLE_COVERS), self.size)
+        return max(start, self.lost_from)
+
+    def entries(self, first_grain: int, count: int) -> bytes | None:
+        """Raw table entries of ``count`` grains, 8 bytes each; ``None`` if no table covers any of them.
+
+        A directory entry or a table that cannot be had gives entries that decode to INVALID; :meth:`explain` tells why.
+        """
+        pieces, found = [], False
+        while count > 0:
+            table, start = divmod(first_grain, TABLE_ENTRIES)
+            n = min(count, TABLE_ENTRIES - start)
+            try:
+                offset = self.table_offset(table)
+                piece = bytes(n * 8) if offset is None else self.file.read_some(offset + start * 8, n * 8)
+                found = found or offset is not None
+            except UnreadableError:
+                piece, found = b"", True
+            piece = piece[: len(piece) // 8 * 8]
+            pieces.append(piece + INVALID_ENTRY * (n - len(piece) // 8))
+            first_grain, count = first_grain + n, count - n
+        return b"".join(pieces) if found else None
+
+    def raw_tables(self) -> Iterator[tuple[int, bytes]]:
+        """The first grain and the raw entries of each table that there is and that can be read; 32 KiB at a time."""
+        for table in self.tables():
+            try:
+                if (offset := self.table_offset(table)) is not None:
+                    count = min(TABLE_ENTRIES, -(-self.size // GRAIN_SIZE) - table * TABLE_ENTRIES)
+                    entries = self.file.read_some(offset, count * 8)
+                    yield table * TABLE_ENTRIES, entries[: len(entries) // 8 * 8]
+            except UnreadableError:  # told by the findings
+                continue
+
+    def counts(self) -> dict[State, int]:
+        """How many grains the tables have in each state; those that no table covers are UNALLOCATED."""
+        total = dict.fromkeys(State, 0)
+        for _, entries in self.raw_tables():
+            counts = count_states(entries, self.place_limit) or self._decoded_counts(entries)
+            for state, count in counts.items():
+                total[state] += count
+        total[State.UNALLOCATED] += -(-self.size // GRAIN_SIZE) - sum(total.values())
+        return total
+
+    def _decoded_counts(self, entries: bytes) -> dict[State, int]:
+        tops = self.decode(entries)[7::8].translate(_LANE_STATES)
+        return {state: tops.count(state) for state in State}
+
+    def table_index(self, offset: int) -> int:
+        """The index of the table at a byte of the file."""
+        return (offset - self._tables.offset) // TABLE_SIZE
+
+    def locate(self, grain: int) -> tuple[State, int | None]:
+        """State of one grain, and the byte of the file that its entry names: three small reads and no table.
+
+        Raises:
+            UnreadableError: If the entry, or the way to it, is corrupt, or an allocated grain lies outside.
+        """
+        table, slot = divmod(grain, TABLE_ENTRIES)
+        if (offset := self.table_offset(table)) is None:
+            return State.UNALLOCATED, None
+        where = offset + slot * 8
+        entry = int.from_bytes(self.file.read(where, 8), "little")
+        try:
+            state, place = decode_entry(entry)
+        except ValueError as e:
+            raise self._broken(str(e), f"grain table entry of grain {grain}", entry, where) from None
+        if state in (State.UNALLOCATED, State.ZERO):
+            return state, None
+        if state == State.ALLOCATED and place >= self.place_limit:
+            problem = f"the file ends at byte {self.file.size:#x}, before this grain"
+            if place * GRAIN_SIZE >= self._grains.size:
+                problem = f"the grains' region ends at place {-(-self._grains.size // GRAIN_SIZE):#x}"
+            raise self._broken(problem, f"grain table entry of grain {grain}", entry, where)
+        return state, self._grains.offset + place * GRAIN_SIZE
+
+    def find(self, offset: int) -> tuple[State, int | None]:
+        if self._residual is not None:
+            return self._find_residual(offset)
+        state, place = self.locate(offset // GRAIN_SIZE)
+        return state, place + offset % GRAIN_SIZE if place is not None else None
+
+    def _find_residual(self, offset: int) -> tuple[State, int | None]:
+        grain = offset // GRAIN_SIZE
+        if (layer := self.layer(grain * GRAIN_SIZE, 1, GRAIN_SIZE)) is None:
+            return State.UNALLOCATED, None
+        kind, place = first_of(self.decode(layer.entries))
+        state, _, placed = split(kind)
+        if state == State.INVALID:
+            raise self.explain(offset)
+        return state, place + offset % GRAIN_SIZE if placed else None
+
+    def _broken(self, problem: str, field: str, value: int, where: int) -> UnreadableError:
+        return UnreadableError(
+            problem,
+            file=self.file.label,
+            field=field,
+            value=value,
+            source_offset=where,
+            advice="unreadable=zero shows zeros there, and reports it",
+        )
+
+    def explain(self, offset: int) -> UnreadableError:
+        try:
+            self.locate(offset // GRAIN_SIZE)
+        except UnreadableError as e:
+            return e
+        return super().explain(offset)
+
+    # Runs
+
+    def decode(self, entries: bytes, *, keep_unmapped: bool = False) -> bytes:
+        """Decoded lanes of raw entries, see ``lanes``."""
+        return decode_entries(entries, self._grains.offset // SECTOR, self.place_limit, keep_unmapped=keep_unmapped)
+
+    def only_run(self, start: int, length: int) -> Run | None:
+        if self.is_lost(start):
+            return Run(start, length, State.INVALID, None)
+        if start % GRAIN_SIZE:
+            return None
+        first, count = start // GRAIN_SIZE, -(-length // GRAIN_SIZE)
+        if count > TABLE_ENTRIES or (entries := self.entries(first, count)) is None:
+            return None
+        if entries == INVALID_ENTRY * count:  # most often a directory entry that is corrupt
+            return Run(start, length, State.INVALID, None)
+        if (place := successive(entries, State.ALLOCATED)) is None or place + count > self.place_limit:
+            return None
+        return Run(start, length, State.ALLOCATED, self._grains.offset + place * GRAIN_SIZE)
+
+    def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
+        first, end = start // GRAIN_SIZE, -(-(start + count * lane) // GRAIN_SIZE)
+        if (entries := self.entries(first, end - first)) is None:
+            return None
+        if self._residual is not None:
+            entries = self._residual.show(first, entries)
+        decode = partial(self.decode, keep_unmapped=keep_unmapped)
+        if lane == GRAIN_SIZE:
+            return Layer(entries, decode)
+        lanes = spread(decode(entries), GRAIN_SIZE // lane, lane // SECTOR)
+        skip = (start - first * GRAIN_SIZE) // lane * 8
+        return Layer(lanes[skip : skip + count * 8], None)
+
+    def runs(self, start: int = 0, length: int | None = None) -> Iterator[Run]:
+        return merged(self._table_runs(start, length))
+
+    def _table_runs(self, start: int, length: int | None) -> Iterator[Run]:
+        end = self.size if length is None else min(start + length, self.size)
+        while start < end:
+            if (used := self.next_used(start)) > start:
+                yield Run(start, min(used, end) - start, State.UNALLOCATED, None)
+                start = used
+                continue
+            if self.is_lost(start):
+                yield Run(start, end - start, State.INVALID, None)
+                return
+            stop = min(end, (start // TABLE_COVERS + 1) * TABLE_COVERS)
+            first, last = start // GRAIN_SIZE, -(-stop // GRAIN_SIZE)
+            entries = self.entries(first, last - first) or bytes((last - first) * 8)
+            if entries == INVALID_ENTRY * (last - first):
+                yield Run(start, stop - start, State.INVALID, None)
+                start = stop
+                continue
+            lanes, kinds, places = find_runs(self.decode(entries, keep_unmapped=True), GRAIN_SIZE // SECTOR)
+            bounds = [max(start, (first + lane) * GRAIN_SIZE) for lane in lanes]
+            for begin, until, kind, place in zip(bounds, [*bounds[1:], stop], kinds, places):
+                state, _, placed = split(kind)
+                yield Run(begin, until - begin, state, place + begin % GRAIN_SIZE if placed else None)
+            start = stop

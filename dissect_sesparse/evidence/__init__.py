@@ -1,0 +1,23 @@
+"""What else the files tell, beside the guest's bytes. Reads the disk room; knows nothing of dissect.target.
+
+::
+
+    snapshots  the snapshot list of the VM (``.vmsd``)
+    vmx        the configuration of the VM (``.vmx``)
+    stand_in   which older state is left where the newest descriptor is gone
+    links      one summary for each link of a chain
+    map        the runs of the whole disk, and who answers for each
+    content    digests, entropy and file type of some bytes
+    unmapped   what the guest trimmed, and what is left of it
+    unreferenced  grains in a file that no entry names
+    audit      an extent's tables against one another and against its backmap
+    findings   what is odd but readable, and what cannot be read
+    inputs     the files that a recovery reads, with size, time and digest
+    sparse_file   an output file: sparse, verified and gone on with, named when it is whole
+    json_lines    the same, with a JSON object a line
+    ddrescue   ranges, and the map file that says which were recovered
+    safe_name  file names from names of the evidence
+    recover_state  what was begun in a folder
+    recover_disk   images and lines of one disk
+    recover    what guests trimmed, into a folder
+"""

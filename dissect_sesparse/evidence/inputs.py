@@ -1,0 +1,134 @@
+"""The files that a recovery reads: which they are, and that they stay as they are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.disk.file import EvidenceFile, is_local
+from dissect_sesparse.disk.folder import identity, is_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import PurePath
+
+    from dissect_sesparse.disk.chain import Chain
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of evidence as it was when it was looked at."""
+
+    path: PurePath | str
+    size: int
+    mtime_ns: int | None
+    """When it was last changed, in nanoseconds since 1970; ``None`` where that is not told."""
+    sha256: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int | None]:
+        """What tells that it is the same file, unchanged, without reading it."""
+        return name_of(self.path) or "", self.size, self.mtime_ns
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report: with the time as text."""
+        when = None if self.mtime_ns is None else datetime.fromtimestamp(self.mtime_ns / 1e9, timezone.utc).isoformat()
+        return {**asdict(self), "path": self.key[0], "mtime": when}
+
+
+def name_of(path: PurePath | str | None) -> str | None:
+    """How a file is called in what is written: by the one path it has, from wherever the command was run."""
+    return identity(path) if isinstance(path, Path) else None if path is None else str(path)
+
+
+def look_at(path: PurePath | str, file: EvidenceFile | None = None) -> InputFile:
+    """A file's size and time.
+
+    Raises:
+        SESparseError: If it cannot be opened.
+    """
+    mtime = None
+    if isinstance(path, Path):
+        try:
+            mtime = path.stat().st_mtime_ns
+        except Exception:  # a path inside evidence: whatever its file system trips over
+            mtime = None
+    if file is not None and not is_local(path):  # type: ignore[arg-type]
+        return InputFile(path, file.size, mtime)
+    opened = EvidenceFile.open(path)  # type: ignore[arg-type]
+    try:
+        return InputFile(path, opened.size, mtime)
+    finally:
+        opened.close()
+
+
+def input_files(chains: Iterable[Chain], others: Iterable[Path] = ()) -> list[tuple[InputFile, EvidenceFile | None]]:
+    """All files of some disks, each once: other files first, then descriptors and extents. With what is open of them."""
+    found: dict[str, tuple[InputFile, EvidenceFile | None]] = {}
+    for path, file in _files(chains, others):
+        name = name_of(path) or ""
+        if name not in found:
+            found[name] = (look_at(path, file), file)
+    return list(found.values())
+
+
+def _files(chains: Iterable[Chain], others: Iterable[Path]) -> Iterator[tuple[PurePath | str, EvidenceFile | None]]:
+    for path in others:
+        if is_regular(path):
+            yield path, None
+    for chain in chains:
+        for link in chain.links:
+            if link.path is not None and link.descriptor is not None:
+                yield link.path, None
+            for placed in link.extents:
+                if (file := placed.extent.file) is not None:
+                    yield file.label, file
+
+
+def hashed(file: InputFile, opened: EvidenceFile | None, tell: Callable[[int], None]) -> InputFile:
+    """The same with its SHA-256.
+
+    Args:
+        file: The file.
+        opened: What is open of it; it is opened where nothing is.
+        tell: Gets the number of bytes done, again and again.
+
+    Raises:
+        SESparseError: If it cannot be read to its end.
+    """
+    source = opened if opened is not None else EvidenceFile.open(file.path)  # type: ignore[arg-type]
+    sha256 = hashlib.sha256()
+    try:
+        for offset in range(0, file.size, _CHUNK):
+            data = source.read(offset, min(_CHUNK, file.size - offset))
+            sha256.update(data)
+            tell(len(data))
+    finally:
+        if opened is None:
+            source.close()
+    return replace(file, sha256=sha256.hexdigest())
+
+
+def changed(files: Iterable[tuple[InputFile, EvidenceFile | None]]) -> list[str]:
+    """The files that are not any more what they were."""
+    names = []
+    for file, opened in files:
+        try:
+            same = look_at(file.path, opened).key == file.key
+        except SESparseError:
+            same = False
+        if not same:
+            names.append(file.key[0])
+    return names
+
+
+def folders_of(files: Iterable[InputFile]) -> list[Path]:
+    """The folders of the analyst's disk that hold evidence."""
+    local = {Path(file.path).absolute().parent for file in files if isinstance(file.path, Path) and is_local(file.path)}
+    return sorted(local)

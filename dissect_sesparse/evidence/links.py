@@ -1,0 +1,66 @@
+"""One summary for each link of a chain, base included."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.disk.entry import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.disk.link import Link
+
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LinkSummary:
+    """A link, and how many bytes of the disk it has in each state."""
+
+    link: Link
+    allocated: int
+    unmapped: int
+    zero: int
+    state: str
+    """``clean`` or ``dirty``: whether its extents were closed."""
+    unknown: int = 0
+    """Bytes whose state cannot be told: what the others lack then."""
+
+
+def summaries(chain: Chain) -> Iterator[LinkSummary]:
+    """One summary a link, newest first. Goes through all tables."""
+    for link in chain.links:
+        sizes = dict.fromkeys(State, 0)
+        for placed in link.extents:
+            for run in placed.extent.runs(0, placed.length):
+                sizes[run.state] += run.length
+        dirty = any(extent.dirty for extent in link.sesparse_extents)
+        yield LinkSummary(
+            link,
+            sizes[State.ALLOCATED],
+            sizes[State.UNMAPPED],
+            sizes[State.ZERO],
+            "dirty" if dirty else "clean",
+            sizes[State.INVALID],
+        )
+
+
+def digest(link: Link) -> tuple[str, str, str]:
+    """MD5, SHA-1 and SHA-256 of the files of a link's extents, one after the other.
+
+    Raises:
+        UnreadableError: If a file cannot be read to its end.
+    """
+    hashes = [hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha1", "sha256")]
+    for placed in link.extents:
+        if (file := placed.extent.file) is None:
+            continue
+        for offset in range(0, file.size, _CHUNK):
+            data = file.read(offset, min(_CHUNK, file.size - offset))
+            for hash_ in hashes:
+                hash_.update(data)
+    return hashes[0].hexdigest(), hashes[1].hexdigest(), hashes[2].hexdigest()

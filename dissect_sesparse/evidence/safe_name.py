@@ -1,0 +1,37 @@
+"""File names made from names that evidence gives: whatever these are, safe and unique on any system."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
+"""Devices on Windows, with any suffix and in any folder."""
+_MAX_BYTES = 80
+
+
+def safe_stems(names: Iterable[str]) -> list[str]:
+    """For each name of a disk a stem for file names, without a dot, so that ``STEM.raw`` and the like never collide."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = candidate = _safe(name)
+        number = 1
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{stem}~{number}"
+        taken.add(candidate.casefold())
+        stems.append(candidate)
+    return stems
+
+
+def _safe(name: str) -> str:
+    name = re.sub(r"\.vmdk$", "", name, flags=re.IGNORECASE)
+    name = unicodedata.normalize("NFC", name)
+    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in name)
+    name = name.encode(errors="replace")[:_MAX_BYTES].decode(errors="ignore").lstrip("-") or "disk"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name

@@ -1,0 +1,59 @@
+"""Which older state of a disk can stand in where the newest descriptor, the one in the ``.vmx``, is gone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.disk.errors import FileError, SESparseError
+from dissect_sesparse.disk.folder import Folder
+from dissect_sesparse.disk.parent import descriptor_at
+from dissect_sesparse.evidence.snapshots import snapshots_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dissect_sesparse.disk.descriptor import DiskDescriptor
+
+_DELTA = re.compile(r"-\d{6}$")
+
+
+def base_name(stem: str) -> str:
+    """The name that all links of a disk share: without ``-000002``."""
+    return _DELTA.sub("", stem)
+
+
+def stand_in(missing: Path) -> Path:
+    """The descriptor with the newest state of a disk that is still there.
+
+    It is what the last entry of the snapshot list names, else the one link of the disk that is no link's parent. Numbers in
+    names give no order.
+
+    Raises:
+        FileError: If there is none, or nothing tells which.
+    """
+    links = _links(missing)
+    for snapshot in reversed(snapshots_of(missing.parent)):
+        for path in links:
+            if path.name in snapshot.disks:
+                return path
+    parents = {descriptor.parent_cid for descriptor in links.values()}
+    newest = [path for path, descriptor in links.items() if descriptor.cid not in parents]
+    if len(newest) == 1:
+        return newest[0]
+    if not newest:
+        raise FileError("the descriptor is missing, and so is any other link of the disk", file=missing)
+    names = ", ".join(path.name for path in newest)
+    raise FileError(f"the descriptor is missing, and nothing tells which of {names} it was based on", file=missing)
+
+
+def _links(missing: Path) -> dict[Path, DiskDescriptor]:
+    """The descriptors beside a missing one that are links of the same disk, by their names."""
+    links = {}
+    for path in Folder(missing.parent).files():
+        if base_name(path.stem) == base_name(missing.stem) and path.suffix.lower() == missing.suffix.lower():
+            try:
+                links[path] = descriptor_at(path)
+            except SESparseError:
+                continue
+    return links

@@ -1,0 +1,88 @@
+"""The records of the functions ``sesparse.*``. Names and fields are stable: pipelines rely on them."""
+
+from __future__ import annotations
+
+from dissect.target.helpers.record import TargetRecordDescriptor
+
+_COMMON = [("string", "disk"), ("string", "link"), ("varint", "depth")]
+"""Every record starts with the newest descriptor's name, the link's and how far below the newest it is."""
+
+LinkRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/link",
+    [
+        *_COMMON,
+        ("string", "type"),
+        ("path", "source"),
+        ("string[]", "extents"),
+        ("string", "cid"),
+        ("string", "parent_cid"),
+        ("path", "parent"),
+        ("filesize", "size"),
+        ("filesize", "allocated"),
+        ("filesize", "unmapped"),
+        ("filesize", "zero"),
+        ("string", "state"),
+        ("string", "snapshot"),
+        ("datetime", "ts"),
+        ("digest", "digest"),
+    ],
+)
+
+RunRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/run",
+    [
+        *_COMMON,
+        ("varint", "offset"),
+        ("filesize", "size"),
+        ("string", "state"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+    ],
+)
+
+FindingRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/finding",
+    [
+        *_COMMON,
+        ("string", "code"),
+        ("string", "level"),
+        ("string", "message"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("varint", "offset"),
+        ("filesize", "size"),
+    ],
+)
+
+UnmappedRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/unmapped",
+    [
+        *_COMMON,
+        ("varint", "offset"),
+        ("filesize", "size"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("string", "state"),
+        ("string", "parent_state"),
+        ("digest", "digest"),
+        ("float", "entropy"),
+        ("string", "signature"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+    ],
+)
+
+UnreferencedRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/unreferenced",
+    [
+        *_COMMON,
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("filesize", "size"),
+        ("varint", "offset"),
+        ("string", "state"),
+        ("digest", "digest"),
+        ("float", "entropy"),
+        ("string", "signature"),
+    ],
+)

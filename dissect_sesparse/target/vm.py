@@ -1,0 +1,186 @@
+"""A VM with a seSparse disk: its ``.vmx``, or a folder, tar or zip that holds one.
+
+dissect's own loader takes all other VMs. This one reads the ``.vmx`` in whatever encoding it has, finds disks that the
+evidence was moved away from, keeps their order, and leaves a broken disk out alone, with its reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dissect.target import container
+from dissect.target.exceptions import LoaderError
+from dissect.target.filesystems.tar import TarFilesystem
+from dissect.target.filesystems.zip import ZipFilesystem
+from dissect.target.loader import Loader
+
+from dissect_sesparse.disk.chain import MAX_DEPTH
+from dissect_sesparse.disk.detect import is_ours
+from dissect_sesparse.disk.errors import FileError, SESparseError
+from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular
+from dissect_sesparse.evidence.findings import Finding
+from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text
+from dissect_sesparse.evidence.stand_in import stand_in
+from dissect_sesparse.evidence.vmx import VirtualMachine, VmDisk, parse_vmx
+from dissect_sesparse.target.container import SESparseContainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from urllib.parse import ParseResult
+
+    from dissect.target.target import Target
+
+log = logging.getLogger(__name__)
+
+_CONFIGURATIONS = (".vmx", ".vmtx")
+_ARCHIVES = {".tar": TarFilesystem, ".zip": ZipFilesystem}
+_VM_FILES = (
+    ".vmdk", ".vmx", ".vmtx", ".vmxf", ".vmsd", ".vmsn", ".vmss", ".vmem", ".vswp", ".nvram", ".log", ".lck", ".hlog",
+    ".scoreboard", ".ctk", ".gz", ".txt", ".json", ".md",
+)  # fmt: skip
+"""What belongs to a VM's folder, or is no target."""
+
+
+class SESparseVmLoader(Loader):
+    """Load a VMware VM that has a seSparse disk, from its ``.vmx``, or from a folder, tar or zip that holds it."""
+
+    def __init__(self, path: Path, **kwargs):
+        self.vmx = path if _is_configuration(path) else next(iter(configurations(path)), None)
+        if self.vmx is None:
+            raise LoaderError(f"no .vmx in {path}")
+        super().__init__(path, **kwargs)
+        self.folder = Folder(self.vmx.resolve().parent if path == self.vmx else self.vmx.parent)
+        self.vm = read_vmx(self.vmx)
+
+    @staticmethod
+    def detect(path: Path) -> bool:
+        try:
+            return any(_has_our_disk(vmx) for vmx in configurations(path))
+        except Exception as e:  # whatever is wrong with it, dissect's own loaders are to say so
+            log.debug("%s is not looked at as a VM: %s", path, e)
+            return False
+
+    @staticmethod
+    def find_all(path: Path, parsed_path: ParseResult | None = None) -> Iterator[str | Path]:
+        if _is_configuration(path):
+            yield path
+            return
+        yield from configurations(path)
+
+    def map(self, target: Target) -> None:
+        self._tell_others(target)
+        reasons = []
+        for disk in self.vm.disks:
+            if not disk.present:
+                target.log.info("Disk is not present in the VM: %s %s", disk.node, disk.filename)
+                continue
+            try:
+                target.disks.add(self._open(disk, target))
+            except Exception as e:
+                reason = f"{disk.node} {disk.filename}: {_reason(e)}"
+                reasons.append(reason)
+                target.log.error("Disk left out: %s", reason)  # noqa: TRY400
+                target.log.debug("", exc_info=e)
+        if reasons and not len(target.disks.entries):
+            raise LoaderError(f"No disk of {self.vmx} can be opened: {'; '.join(reasons)}")
+
+    def _open(self, disk: VmDisk, target: Target) -> container.Container:
+        """The container of a disk; where its descriptor is gone, of the newest state that is left."""
+        path = locate(self.folder, disk.filename)
+        if is_regular(path):
+            return container.open(path)
+        if exists(path):
+            raise FileError("not a regular file", file=path)
+        older = stand_in(path)
+        message = (
+            f"the newest descriptor {path.name} is missing: this is the older state of {older.name}, without what the "
+            "guest wrote since"
+        )
+        target.log.warning("%s: %s", disk.node, message)
+        opened = SESparseContainer(older)
+        opened.notes.append(Finding("older-state", "error", message, 0, path))
+        return opened
+
+    def _tell_others(self, target: Target) -> None:
+        """A folder is taken for its VM: what else lies in it is not looked at, and that is said."""
+        if not is_folder(self.path):
+            return
+        others = [
+            e.name for e in sorted(self.path.iterdir()) if is_regular(e) and not e.name.lower().endswith(_VM_FILES)
+        ]
+        if others:
+            target.log.warning("Not part of the VM, open by itself: %s", ", ".join(others[:20]))
+
+
+def configurations(path: Path) -> list[Path]:
+    """The ``.vmx`` files that a path is or holds, sorted."""
+    if _is_configuration(path):
+        return [path]
+    if is_folder(path):
+        return sorted(entry for entry in path.iterdir() if _is_configuration(entry))
+    if (archive := _ARCHIVES.get(path.suffix.lower())) is not None and is_regular(path):
+        root = archive(path.open("rb")).path("/")
+        return sorted(entry for entry in root.rglob("*.vm*x") if _is_configuration(entry))
+    return []
+
+
+def _is_configuration(path: Path) -> bool:
+    return path.suffix.lower() in _CONFIGURATIONS and is_regular(path)
+
+
+def read_vmx(path: Path) -> VirtualMachine:
+    """The VM of a ``.vmx``.
+
+    Raises:
+        FileError: If it cannot be read, or is no configuration.
+    """
+    file = EvidenceFile.open(path)
+    try:
+        return parse_vmx(decode_text(file.read(0, min(file.size, MAX_SIZE))))
+    finally:
+        file.close()
+
+
+def locate(folder: Folder, filename: str) -> Path:
+    """Where the descriptor that a ``.vmx`` names is: the first candidate that exists, else the likely one."""
+    candidates = [path for _, path in folder.candidates(filename)]
+    if not candidates:
+        raise FileError(f"the disk {filename!r} lies outside the evidence", file=folder.path)
+    return next((path for path in candidates if exists(path)), candidates[-1 if len(candidates) < 2 else 1])
+
+
+def _has_our_disk(vmx: Path) -> bool:
+    """Whether a disk of a VM is read by this package, or was before its descriptor was lost."""
+    try:
+        folder = Folder(vmx.resolve().parent)
+        # Also by a disk that is not present: dissect's own loader would open it.
+        return any(_is_our_disk(locate(folder, disk.filename)) for disk in read_vmx(vmx).disks[:MAX_DEPTH])
+    except SESparseError:
+        return False
+
+
+def _is_our_disk(path: Path) -> bool:
+    if not is_regular(path):
+        beside = path.with_name(f"{path.stem}-sesparse.vmdk")
+        return not exists(path) and (is_regular(beside) or _stands_in(path))
+    with path.open("rb") as fh:
+        return is_ours(fh, path)
+
+
+def _stands_in(path: Path) -> bool:
+    try:
+        older = stand_in(path)
+    except SESparseError:
+        return False
+    with older.open("rb") as fh:
+        return is_ours(fh, older)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost message: dissect wraps errors in others that only say that something failed."""
+    while (cause := error.__cause__) is not None and not isinstance(error, SESparseError):
+        error = cause
+    return str(error) or type(error).__name__

@@ -1,0 +1,345 @@
+"""Whole tables at once against their plain twins: one entry, one lane at a time."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dissect_sesparse.disk.entry import BARE_UNMAPPED, State, decode_entry
+from dissect_sesparse.disk.lanes import (
+    INVALID_ENTRY,
+    LANES,
+    MAX_LAYERS,
+    Layer,
+    constant,
+    decode_entries,
+    find_runs,
+    overlay,
+    ramp,
+    spread,
+)
+from dissect_sesparse.disk.lanes import (
+    split as split_kind,
+)
+
+GRAINS_SECTOR = 12288
+
+
+def pack(entries: list[int]) -> bytes:
+    return struct.pack(f"<{len(entries)}Q", *entries)
+
+
+def words(lanes: bytes) -> list[int]:
+    return list(struct.unpack(f"<{len(lanes) // 8}Q", lanes))
+
+
+def split(lane: int) -> tuple[State, int, int | None]:
+    """State, layer and place in bytes of a whole lane."""
+    state, layer, placed = split_kind(lane >> 56 | (lane >> 48 & 0xFF) << 8)
+    return state, layer, (lane & (1 << 48) - 1) * 512 if placed else None
+
+
+def runs_of(lanes: bytes, step_sectors: int) -> tuple[list[int], list[int]]:
+    """What ``find_runs`` finds: lane numbers, and the lanes there put together again."""
+    numbers, kinds, places = find_runs(lanes, step_sectors)
+    return numbers, [(kind & 0xFF) << 56 | kind >> 8 << 48 | place // 512 for kind, place in zip(kinds, places)]
+
+
+# The twins
+
+
+def plain_decode(entry: int, grains_sector: int, limit: int, *, keep_unmapped: bool) -> tuple[State, int | None]:
+    """State and byte of the file, by ``entry`` and the rules in the docstring of ``decode_entries``."""
+    try:
+        state, grain = decode_entry(entry)
+    except ValueError:
+        return State.INVALID, None
+    place = grains_sector * 512 + grain * 4096
+    if state == State.ALLOCATED:
+        return (State.ALLOCATED, place) if grain < limit else (State.INVALID, None)
+    if state == State.UNMAPPED and keep_unmapped and grain < limit and entry != BARE_UNMAPPED:
+        return State.UNMAPPED, place
+    return state, None
+
+
+def plain_overlay(layers: list[bytes | None], count: int) -> list[tuple[State, int, int | None]]:
+    """For each lane the first layer that says anything about it."""
+    result = []
+    for lane in range(count):
+        answer = (State.UNALLOCATED, 0, None)
+        for number, lanes in enumerate(layers):
+            if lanes is None:
+                continue
+            state, _, place = split(words(lanes[lane * 8 : lane * 8 + 8])[0])
+            if state != State.UNALLOCATED:
+                answer = (state, number, place)
+                break
+        result.append(answer)
+    return result
+
+
+def plain_runs(lanes: bytes, step_sectors: int) -> tuple[list[int], list[int]]:
+    """A run goes on where the next lane has the same state and layer, and the place that follows."""
+    values = words(lanes)
+    starts = [0]
+    for number in range(1, len(values)):
+        state, layer, place = split(values[number - 1])
+        follows = None if place is None else place + step_sectors * 512
+        if split(values[number]) != (state, layer, follows):
+            starts.append(number)
+    return starts, [values[number] for number in starts]
+
+
+# Tables to try
+
+LIMITS = [0, 1, 5, 4095, 4096, 4097, 0x12345, (1 << 44) - 1]
+
+NASTY = [
+    0,
+    1,
+    0x0001000000000000,
+    0x0FFFFFFFFFFFFFFF,  # 0x0 with all low bits
+    0x00FF000000000000,  # 0x0 whose top byte is 0
+    BARE_UNMAPPED,
+    0x1001000000000000,
+    0x1FFFFFFFFFFFFFFF,
+    0x1000FFFFFFFFFFFF,
+    0x2000000000000000,
+    0x2FFFFFFFFFFFFFFF,
+    0x3000000000000000,
+    0x3FFF000000000000,
+    0x3000000000000001,
+    0x3FFFFFFFFFFFFFFF,
+    0x3000800000000000,
+    0x3000FFFFFFFFFFFF,
+    *(nibble << 60 for nibble in range(4, 16)),
+    *(nibble << 60 | 0x0FFFFFFFFFFFFFFF for nibble in range(4, 16)),
+    # Just below, at and just past each limit, in both states that have a place
+    *(
+        nibble << 60 | (grain & 0xFFF) << 48 | grain >> 12
+        for limit in LIMITS
+        for grain in (limit - 1, limit, limit + 1)
+        if grain >= 0
+        for nibble in (1, 3)
+    ),
+]
+
+
+def random_table(rng: random.Random, count: int, nasty: float = 0.1) -> list[int]:
+    """Runs of all states, with places in order and not, and some entries that no host writes."""
+    entries: list[int] = []
+    while len(entries) < count:
+        nibble, grain, jumps = rng.randrange(4), rng.randrange(1 << 14), rng.random() < 0.3
+        for _ in range(rng.choice((1, 1, 2, 7, 50))):
+            if rng.random() < nasty:
+                entries.append(rng.choice(NASTY))
+            else:
+                entries.append(0 if nibble == 0 else nibble << 60 | (grain & 0xFFF) << 48 | grain >> 12)
+            grain = rng.randrange(1 << 14) if jumps else grain + 1
+    return entries[:count]
+
+
+def check_decode(entries: list[int], grains_sector: int, limit: int) -> None:
+    for keep in (False, True):
+        lanes = words(decode_entries(pack(entries), grains_sector, limit, keep_unmapped=keep))
+        assert len(lanes) == len(entries)
+        for entry, lane in zip(entries, lanes):
+            state, layer, place = split(lane)
+            expected = plain_decode(entry, grains_sector, limit, keep_unmapped=keep)
+            assert (state, place) == expected, f"entry {entry:#x}, limit {limit:#x}, keep_unmapped={keep}"
+            assert layer == 0
+            # Lanes are compared as numbers: where there is no place there must be no rest of one
+            assert place is not None or lane & (1 << 60) - 1 == 0
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("grains_sector", [1, GRAINS_SECTOR, (1 << 45) + 1])
+def test_decode_nasty_entries(limit: int, grains_sector: int) -> None:
+    check_decode(NASTY, grains_sector, limit)
+    check_decode(NASTY[::-1], grains_sector, limit)
+
+
+@pytest.mark.parametrize("entry", NASTY)
+def test_decode_one_entry_among_good_neighbours(entry: int) -> None:
+    """What is wrong with an entry must not reach the lanes beside it."""
+    check_decode([0x3005000000000000, entry, 0x3006000000000000, entry, 0, entry, BARE_UNMAPPED], GRAINS_SECTOR, 4096)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("nasty", [0, 0.02, 0.5])
+def test_decode_whole_tables(seed: int, nasty: float) -> None:
+    rng = random.Random(f"{seed} {nasty}")
+    check_decode(random_table(rng, LANES, nasty), GRAINS_SECTOR, rng.choice([*LIMITS, 1 << 13]))
+
+
+@given(st.lists(st.one_of(st.sampled_from(NASTY), st.integers(0, (1 << 64) - 1)), min_size=1, max_size=40), st.data())
+def test_decode_any_entries(entries: list[int], data: st.DataObject) -> None:
+    limit = data.draw(st.one_of(st.sampled_from(LIMITS), st.integers(0, (1 << 44) - 1)))
+    check_decode(entries, data.draw(st.integers(1, 1 << 46)), limit)
+
+
+def test_invalid_entry_is_invalid() -> None:
+    assert split(words(decode_entries(INVALID_ENTRY, GRAINS_SECTOR, 1 << 40))[0]) == (State.INVALID, 0, None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, LANES - 1, LANES])
+def test_ramp_and_constant(count: int) -> None:
+    places = [split(lane) for lane in words(ramp(State.ALLOCATED, 1000, 8, count))]
+    assert places == [(State.ALLOCATED, 0, (1000 + 8 * i) * 512) for i in range(count)]
+    assert [split(lane) for lane in words(constant(State.ZERO, count))] == [(State.ZERO, 0, None)] * count
+
+
+def test_ramp_at_the_end_of_what_a_lane_holds() -> None:
+    first = (1 << 48) - 2 * LANES
+    lanes = words(ramp(State.ALLOCATED, first, 1, LANES))
+    assert split(lanes[-1]) == (State.ALLOCATED, 0, (first + LANES - 1) * 512)
+
+
+def test_spread_cuts_grains_into_sectors() -> None:
+    entries = [0x3005000000000000, 0, 0x2000000000000000, 0x1007000000000000, 0x5000000000000000]
+    lanes = spread(decode_entries(pack(entries), 100, 10, keep_unmapped=True), 8, 1)
+    told = [split(lane) for lane in words(lanes)]
+    grain_5, grain_7 = (100 + 5 * 8) * 512, (100 + 7 * 8) * 512
+    assert told[:8] == [(State.ALLOCATED, 0, grain_5 + 512 * i) for i in range(8)]
+    assert told[8:24] == [(State.UNALLOCATED, 0, None)] * 8 + [(State.ZERO, 0, None)] * 8
+    assert told[24:32] == [(State.UNMAPPED, 0, grain_7 + 512 * i) for i in range(8)]
+    assert told[32:] == [(State.INVALID, 0, None)] * 8
+
+
+# Laying over
+
+
+def check_overlay(tables: list[list[int] | None], count: int, limit: int = 1 << 14, *, decoded: bool = False) -> bytes:
+    """Overlay with layers decoded late (raw entries) or beforehand."""
+
+    def decode(entries: bytes) -> bytes:
+        return decode_entries(entries, GRAINS_SECTOR, limit, keep_unmapped=True)
+
+    lanes = [None if table is None else decode(pack(table)) for table in tables]
+    if decoded:
+        layers = [None if layer is None else Layer(layer, None) for layer in lanes]
+    else:
+        layers = [None if table is None else Layer(pack(table), decode) for table in tables]
+    result = overlay(layers, count)
+    told = [split(lane) for lane in words(result)]
+    # Of lanes that nobody answers the layer means nothing
+    told = [(State.UNALLOCATED, 0, None) if state == State.UNALLOCATED else (state, *rest) for state, *rest in told]
+    assert told == plain_overlay(lanes, count)
+    return result
+
+
+def thinned(rng: random.Random, table: list[int], spans: int) -> list[int]:
+    """A table of which only some spans are left."""
+    kept = [0] * len(table)
+    for _ in range(spans):
+        first = rng.randrange(len(table))
+        end = min(len(table), first + rng.choice((1, 2, 30)))
+        kept[first:end] = table[first:end]
+    return kept
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+@pytest.mark.parametrize("spans", [0, 1, 10, 60, 64, 65, 300])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_overlay_few_and_many_spans(spans: int, depth: int, decoded: bool) -> None:
+    """Below and above the number of spans from which on the layer is taken in one pass."""
+    rng = random.Random(f"{spans} {depth} {decoded}")
+    tables = [thinned(rng, random_table(rng, LANES, 0.05), spans) for _ in range(depth)]
+    check_overlay([*tables, None, random_table(rng, LANES, 0)], LANES, decoded=decoded)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 63, 64, 65])
+def test_overlay_spans_at_a_regular_distance(every: int) -> None:
+    top = [0x3000000000000000 | i >> 12 | (i & 0xFFF) << 48 if i % every == 0 else 0 for i in range(LANES)]
+    check_overlay([top, [0x2000000000000000] * LANES], LANES)
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [0x1, 0x00FF000000000000, 0x0000000100000000, 0x0100000000000000, 0x0FFFFFFFFFFFFFFF, 0x7000000000000000],
+)
+@pytest.mark.parametrize("at", [0, 1, 2047, 4094, 4095])
+def test_overlay_sees_a_lone_corrupt_entry(corrupt: int, at: int) -> None:
+    """Also one whose top byte is 0 and which therefore looks like an empty one from above."""
+    top = [0] * LANES
+    top[at] = corrupt
+    base = [0x2000000000000000] * LANES
+    for tables in ([top, base], [[0x3001000000000000] + [0] * (LANES - 1), top, base]):
+        result = words(check_overlay(tables, LANES))
+        hidden = len(tables) == 3 and at == 0
+        assert split(result[at])[0] == (State.ALLOCATED if hidden else State.INVALID)
+
+
+@pytest.mark.parametrize("depth", [255, 256, 257, 511, 600])
+def test_overlay_with_more_layers_than_a_byte_counts(depth: int) -> None:
+    """Each layer has one lane to itself and covers none of the others."""
+    tables: list[list[int] | None] = []
+    for number in range(depth):
+        table = [0] * 700
+        table[number] = 0x3000000000000000 | (number & 0xFFF) << 48
+        tables.append(table)
+    result = words(check_overlay(tables, 700))
+    assert [split(lane)[1] for lane in result[:depth]] == list(range(depth))
+
+
+def test_overlay_with_all_layers_there_can_be() -> None:
+    layers = [Layer(bytes(8 * (number % 16)) + ramp(State.ALLOCATED, 7, 1, 1) + bytes(8 * (15 - number % 16)), None)
+              for number in range(MAX_LAYERS)]  # fmt: skip
+    layers[:-16] = [None] * (MAX_LAYERS - 16)
+    result = words(overlay(layers, 16))
+    assert [split(lane) for lane in result] == [(State.ALLOCATED, MAX_LAYERS - 16 + i, 7 * 512) for i in range(16)]
+
+
+def test_overlay_of_nothing() -> None:
+    assert overlay([], 5) == bytes(40)
+    assert overlay([None, None], 5) == bytes(40)
+
+
+@given(st.data())
+def test_overlay_any_tables(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 40))
+    entries = st.one_of(st.just(0), st.sampled_from(NASTY))
+    table = st.lists(entries, min_size=count, max_size=count)
+    tables = data.draw(st.lists(st.one_of(st.none(), table), min_size=1, max_size=5))
+    check_overlay(tables, count, data.draw(st.sampled_from(LIMITS)), decoded=data.draw(st.booleans()))
+
+
+# Runs
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_find_runs_in_overlaid_tables(seed: int) -> None:
+    rng = random.Random(seed)
+    count = rng.choice((LANES, LANES, 1, 2, 100))
+    tables = [random_table(rng, count, 0.05) for _ in range(3)]
+    lanes = check_overlay(tables, count)
+    assert runs_of(lanes, 8) == plain_runs(lanes, 8)
+
+
+@pytest.mark.parametrize("step", [1, 8])
+@pytest.mark.parametrize("count", [1, 2, LANES])
+def test_find_runs_in_one(step: int, count: int) -> None:
+    lanes = ramp(State.ALLOCATED, 77, step, count)
+    assert runs_of(lanes, step) == ([0], words(lanes)[:1])
+    lanes = constant(State.ZERO, count)
+    assert runs_of(lanes, step) == ([0], words(lanes)[:1])
+
+
+@given(st.lists(st.sampled_from(NASTY), min_size=1, max_size=40), st.sampled_from(LIMITS))
+def test_find_runs_anywhere(entries: list[int], limit: int) -> None:
+    lanes = decode_entries(pack(entries), GRAINS_SECTOR, limit, keep_unmapped=True)
+    assert runs_of(lanes, 8) == plain_runs(lanes, 8)
+
+
+def test_find_runs_at_the_edges_of_a_table() -> None:
+    entries = [0] * LANES
+    entries[0] = entries[-1] = 0x3000000000000000
+    lanes = decode_entries(pack(entries), GRAINS_SECTOR, 10)
+    assert runs_of(lanes, 8)[0] == [0, 1, LANES - 1]

@@ -1,0 +1,95 @@
+"""The README's commands run as they stand, in a copy of the project, with nothing set up before."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from readme_commands import README, commands
+
+ROOT = README.parent
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files, and no environment."""
+    folder = tmp_path_factory.mktemp("readme") / "clone"
+    ignore = shutil.ignore_patterns(".git", ".venv*", ".coverage*", "__pycache__", ".*_cache", ".hypothesis", "build")
+    shutil.copytree(ROOT, folder, ignore=ignore)
+    return folder
+
+
+def run(command: str, folder: Path, **environment: str) -> str:
+    if os.name == "nt":
+        pytest.skip("the README's commands are for a POSIX shell; it says what to change on Windows")
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST", "DISSECT"))}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=keep | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    if done.returncode and re.search("No matching distribution|connection", done.stderr) and "CI" not in os.environ:
+        pytest.skip("no package registry can be reached, so the README's commands cannot install")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_example_command(clone: Path) -> None:
+    """The first command prints records of the example VM."""
+    printed = run(commands()["example"], clone)
+    assert printed.count("<virtualization/vmware/sesparse/link ") == 3
+    assert "web01-000002.vmdk" in printed
+
+
+def test_tests_command(clone: Path) -> None:
+    """The second command installs and runs the tests: here only a few of them, or it would run itself for ever."""
+    printed = run(commands()["tests"], clone, PYTEST_ADDOPTS="-k decode --ignore=tests/test_readme.py")
+    assert re.search(r"\d+ passed", printed), printed
+
+
+def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The README's lines of Python run on the example VM."""
+    import make_vm
+
+    make_vm.make_vm(tmp_path / "vm")
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    assert len(code[1].splitlines()) <= 12
+    exec(code[1], {})
+    assert "UNMAPPED" in capsys.readouterr().out
+
+
+def test_records_shown_are_what_is_printed(tmp_path: Path) -> None:
+    """The records that the README shows are among those of the example, but for the path of the folder."""
+    import make_vm
+    from dissect.target import Target
+
+    sesparse = Target.open(make_vm.make_vm(tmp_path / "vm")).sesparse
+    records = [*sesparse.chain(), *sesparse.unmapped()]
+    printed = [str(record).replace(f"{tmp_path}{os.sep}", "") for record in records]
+    shown = re.findall(r"```text\n(<virtualization/.*?>)\n```", README.read_text("utf-8"), re.DOTALL)
+    assert len(shown) == 2
+    for record in shown:
+        assert record.replace("vm/web", f"vm{os.sep}web") in printed
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README.read_text(encoding="utf-8")))
+def test_links(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_options_are_documented() -> None:
+    from dissect_sesparse.disk.options import CHOICES
+
+    text = README.read_text(encoding="utf-8")
+    for name in (*CHOICES, "parent"):
+        assert f"| `{name}` |" in text

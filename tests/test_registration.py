@@ -1,0 +1,360 @@
+"""How dissect gets to know this package: by the autoload files, by ``--plugin-path``, by hand; once, and in any order."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+import textwrap
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from dissect.target import container, filesystem, loader, plugin
+from dissect.target.target import DiskCollection, VolumeCollection
+from target_fixtures import ROOT, python, tool
+
+import dissect_sesparse
+from dissect_sesparse.target import plugin_path, registration
+
+AUTOLOAD = ROOT / "dissect_sesparse" / "target" / "autoload"
+
+REPORT = """
+import json, sys
+from dissect.target import container, loader, plugin
+from dissect.target.target import DiskCollection, VolumeCollection
+names = [vars(entry).get("_attr") or entry.__name__ for entry in container.CONTAINERS]
+print(json.dumps({
+    "first": names[0],
+    "count": names.count("SESparseContainer"),
+    "loaders": [vars(entry).get("_attr") for entry in loader.LOADERS].count("SESparseVmLoader"),
+    "scheme": "sesparse" in loader.LOADERS_BY_SCHEME,
+    "functions": sorted(name for name in plugin.PLUGINS.__functions__.__regular__ if name.startswith("sesparse.")),
+    "isolated": all(hasattr(c.apply, "__isolates__") for c in (DiskCollection, VolumeCollection)),
+    "hooks": [type(finder).__module__ for finder in sys.meta_path if "sesparse" in type(finder).__module__],
+}))
+"""
+
+
+def report(code: str, **environment: str) -> dict:
+    """What a fresh Python says of dissect's registries after it has run some code."""
+    done = python("-c", textwrap.dedent(code) + REPORT, **environment)
+    assert done.stderr == ""
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_registered_once(found: dict) -> None:
+    assert found["first"] == "SESparseContainer"
+    assert found["count"] == 1
+    assert found["loaders"] == 1
+    assert found["scheme"]
+    assert {"sesparse.chain", "sesparse.findings", "sesparse.map"} <= set(found["functions"])
+    assert len(found["functions"]) == len(set(found["functions"]))
+    assert found["isolated"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_installed_package() -> None:
+    if not has_autoload():
+        pytest.skip("the package is not installed with its .pth file: pip install -e .")
+
+
+def has_autoload() -> bool:
+    return "_dissect_sesparse_autoload" in sys.modules
+
+
+# In this process
+
+
+def container_names() -> list[str]:
+    return [registration._name(entry) for entry in container.CONTAINERS]
+
+
+def test_registered_first() -> None:
+    assert container_names()[0] == "SESparseContainer"
+    assert container_names().count("SESparseContainer") == 1
+    assert "VmdkContainer" in container_names()
+    assert registration.is_registered()
+
+
+def registries() -> list[object]:
+    return [
+        list(container.CONTAINERS),
+        list(loader.LOADERS),
+        dict(loader.LOADERS_BY_SCHEME),
+        sorted(str(function) for function in plugin.functions()),
+        DiskCollection.apply,
+        VolumeCollection.apply,
+        filesystem.open,
+    ]
+
+
+def test_again_changes_nothing() -> None:
+    registration.register()  # a plugin that another test asked for may have come in since
+    before = registries()
+    registration.register()
+    assert registries() == before
+
+
+def test_plugin_path_file_executed_twice() -> None:
+    """dissect may execute the file of ``--plugin-path`` more than once."""
+    before = registries()
+    for _ in range(2):
+        runpy.run_path(plugin_path.__file__)
+    assert registries() == before
+
+
+def test_not_registered_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [entry for entry in container.CONTAINERS if registration._name(entry) != "SESparseContainer"]
+    monkeypatch.setattr(container, "CONTAINERS", others)
+    assert not registration.is_registered()
+
+
+def test_registers_after_it_was_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [entry for entry in container.CONTAINERS if registration._name(entry) != "SESparseContainer"]
+    monkeypatch.setattr(container, "CONTAINERS", list(others))
+    registration.register()
+    assert container_names() == ["SESparseContainer", *[registration._name(entry) for entry in others]]
+
+
+def test_loaders_are_imported_when_needed() -> None:
+    """Start-up does not pay for them. What dissect would silently do without is imported, so that it fails in the open."""
+    code = """
+    import dissect.target, sys
+    from dissect.target import container, loader
+    print([name for name in ("container", "loader", "vm") if f"dissect_sesparse.target.{name}" in sys.modules])
+    """
+    assert python("-c", textwrap.dedent(code)).stdout.strip() == "['container']"
+
+
+def test_container_that_cannot_be_imported_is_told() -> None:
+    """dissect would take its own container in silence, and show wrong bytes."""
+    code = """
+    import sys
+    sys.modules["dissect_sesparse.disk.detect"] = None
+    import dissect.target
+    """
+    assert python("-c", textwrap.dedent(code)).stderr.count("could not be registered") == 1
+
+
+def test_all_functions_are_found() -> None:
+    """By the look-up of target-query, through whichever registry."""
+    found = [function.name for function in plugin.functions() if function.name.startswith("sesparse.")]
+    assert sorted(found) == sorted(set(found))
+    assert {"sesparse.chain", "sesparse.findings", "sesparse.map"} <= set(found)
+
+
+def test_frozen_plugin_list(tmp_path: Path) -> None:
+    """A frozen build of dissect has its own list of plugins and takes it at the first look-up: ours is added to it."""
+    (tmp_path / "_pluginlist.py").write_text(
+        "from dissect.target.plugin import PluginRegistry\nPLUGINS = PluginRegistry()\n"
+    )
+    code = f"""
+    import dissect.target.plugins
+    dissect.target.plugins.__path__.append({str(tmp_path)!r})
+    from dissect_sesparse.target.registration import register
+    register()
+    """
+    assert_registered_once(report(code, DISSECT_SESPARSE_AUTOLOAD="0"))
+
+
+# Fresh Pythons, in any order of imports
+
+ORDERS = [
+    "import dissect.target",
+    "from dissect.target import container",
+    "from dissect.target.target import Target",
+    "import dissect_sesparse",
+    "import dissect_sesparse.target.container",
+    "import dissect_sesparse.target._plugin",
+    "import dissect_sesparse.target.isolation",
+    "from dissect_sesparse.target.registration import register; register(); register()",
+    "import dissect.target.containers.vmdk, dissect.target.plugin",
+]
+
+
+@pytest.mark.parametrize("code", ORDERS)
+def test_import_order(code: str) -> None:
+    found = report(code)
+    assert_registered_once(found)
+    assert found["hooks"] == [], "the hook is gone once dissect.target is imported"
+
+
+def test_import_order_without_autoload() -> None:
+    """All of them in one process where only the last line registers."""
+    code = "\n".join([*ORDERS[:-2], "from dissect_sesparse.target.registration import register; register()"])
+    assert_registered_once(report(code, DISSECT_SESPARSE_AUTOLOAD="0"))
+
+
+def test_switched_off() -> None:
+    found = report("import dissect.target", DISSECT_SESPARSE_AUTOLOAD="0")
+    assert found["first"] != "SESparseContainer"
+    assert found["count"] == found["loaders"] == 0
+    assert not found["scheme"]
+    assert not found["isolated"]
+    assert found["functions"] == []
+
+
+@pytest.mark.parametrize("value", ["1", "", "yes"])
+def test_only_zero_switches_off(value: str) -> None:
+    code = "import sys; print(any('sesparse' in type(finder).__module__ for finder in sys.meta_path))"
+    assert python("-c", code, DISSECT_SESPARSE_AUTOLOAD=value).stdout.strip() == "True"
+
+
+def test_nothing_is_loaded_without_dissect() -> None:
+    """Python itself, and all that is not dissect.target, start without a module of this package."""
+    code = """
+    import email, json, sys
+    import dissect.util, dissect.cstruct
+    print([name for name in sys.modules if name.startswith("dissect_sesparse")])
+    print("_dissect_sesparse_autoload" in sys.modules)
+    """
+    assert python("-c", textwrap.dedent(code)).stdout.splitlines() == ["[]", "True"]
+
+
+def test_the_autoload_module_imports_next_to_nothing() -> None:
+    """It runs at every start of Python."""
+    code = (
+        "import sys, os; a = set(sys.modules); import _dissect_sesparse_autoload; print(sorted(set(sys.modules) - a))"
+    )
+    done = python("-S", "-c", f"import sys; sys.path.insert(0, {str(AUTOLOAD)!r}); {code}")
+    assert done.stdout.strip() == "['_dissect_sesparse_autoload']"
+
+
+def test_import_errors_of_dissect_are_its_own(tmp_path: Path) -> None:
+    """Where dissect.target is not installed, or broken, the hook changes nothing about the error."""
+    done = python("-S", "-c", f"import sys; sys.path.insert(0, {str(AUTOLOAD)!r})\n" + NO_DISSECT, check=False)
+    assert done.stdout.splitlines() == ["ModuleNotFoundError dissect", "ModuleNotFoundError dissect", "None"]
+    package = tmp_path / "dissect" / "target"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('broken')")
+    done = python("-S", "-c", f"import sys; sys.path[:0] = [{str(AUTOLOAD)!r}, {str(tmp_path)!r}]\n" + BROKEN_DISSECT)
+    assert done.stdout.splitlines() == ["RuntimeError broken", "RuntimeError broken"]
+
+
+NO_DISSECT = """
+import _dissect_sesparse_autoload, importlib.util
+for _ in range(2):
+    try:
+        import dissect.target
+    except ImportError as e:
+        print(type(e).__name__, e.name)
+sys.modules["dissect"] = type(sys)("dissect")
+sys.modules["dissect"].__path__ = []
+print(importlib.util.find_spec("dissect.target"))
+"""
+BROKEN_DISSECT = """
+import _dissect_sesparse_autoload
+for _ in range(2):
+    try:
+        import dissect.target
+    except RuntimeError as e:
+        print(type(e).__name__, e)
+"""
+
+
+@pytest.mark.parametrize("error", ["ImportError", "ValueError", "KeyError"])
+def test_failing_register_is_one_warning(error: str) -> None:
+    """dissect goes on without us, and the user is told once, with the reason."""
+    code = f"""
+    import sys
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "dissect_sesparse.target.registration":
+                raise {error}("of the test")
+    sys.meta_path.insert(0, Broken())
+    import dissect.target, dissect.target.container
+    from dissect.target.target import Target
+    print(len(dissect.target.container.CONTAINERS) > 5)
+    """
+    done = python("-c", textwrap.dedent(code))
+    assert done.stdout.strip() == "True"
+    assert done.stderr.count("could not be registered") == 1
+    assert "of the test" in done.stderr.splitlines()[-1]
+
+
+def test_reimport_of_dissect() -> None:
+    """Who throws dissect.target out of sys.modules and imports it anew still gets an error-free dissect."""
+    code = """
+    import sys, dissect.target.container
+    for name in [name for name in sys.modules if name.startswith("dissect.target")]:
+        del sys.modules[name]
+    import dissect.target.container as container
+    print(len(container.CONTAINERS) > 5)
+    """
+    assert python("-c", textwrap.dedent(code)).stdout.strip() == "True"
+
+
+def test_hook_is_set_once() -> None:
+    code = """
+    import sys, _dissect_sesparse_autoload as autoload
+    for _ in range(3):
+        autoload.install()
+    print(sum("sesparse" in type(finder).__module__ for finder in sys.meta_path))
+    import dissect.target
+    autoload.install()
+    print(sum("sesparse" in type(finder).__module__ for finder in sys.meta_path))
+    """
+    assert python("-c", textwrap.dedent(code)).stdout.split() == ["1", "0"]
+
+
+# What is installed
+
+
+def test_status_and_plugin_path_of_the_command() -> None:
+    """The installed script, and the file that it names."""
+    done = tool("dissect-sesparse", "plugin-path")
+    assert Path(done.stdout.strip()) == Path(plugin_path.__file__)
+    assert Path(done.stdout.strip()).read_text().count("register()") == 1
+
+
+def test_autoload_files_are_plain() -> None:
+    """Security teams look at .pth files: one line, an import, named after the package."""
+    assert (AUTOLOAD / "dissect_sesparse.pth").read_text() == "import _dissect_sesparse_autoload\n"
+    assert (AUTOLOAD / "dissect_sesparse.start").read_text() == "_dissect_sesparse_autoload:install\n"
+    assert sorted(path.name for path in AUTOLOAD.iterdir() if path.is_file()) == [
+        "_dissect_sesparse_autoload.py",
+        "dissect_sesparse.pth",
+        "dissect_sesparse.start",
+    ]
+
+
+def test_installed_autoload_is_this_one() -> None:
+    """An editable install copies it: a stale copy would be tested in place of this one."""
+    installed = Path(sys.modules["_dissect_sesparse_autoload"].__file__)
+    assert installed.read_text() == (AUTOLOAD / "_dissect_sesparse_autoload.py").read_text(), (
+        f"{installed} is of an older version: pip install -e . again"
+    )
+    assert (installed.parent / "dissect_sesparse.pth").read_text() == (AUTOLOAD / "dissect_sesparse.pth").read_text()
+
+
+def test_wheel(tmp_path: Path) -> None:
+    """The three files are at the root of the wheel, and the package does not hold them a second time."""
+    if find_spec("hatchling") is None or find_spec("pip") is None:
+        pytest.skip("hatchling or pip is not installed, a wheel cannot be built")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-q", "-w", tmp_path, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("dissect_sesparse-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        roots = [name for name in names if "/" not in name]
+        for name in roots:
+            assert archive.read(name) == (AUTOLOAD / name).read_bytes()
+    assert sorted(roots) == ["_dissect_sesparse_autoload.py", "dissect_sesparse.pth", "dissect_sesparse.start"]
+    assert not any("autoload/" in name for name in names)
+    assert "dissect_sesparse/target/plugin_path.py" in names
+    assert "dissect_sesparse/py.typed" in names
+    assert not any(name.startswith(("tests", "examples", "docs")) for name in names)
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dissect_sesparse").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py") and "/" in name} == {
+        name for name in sources if "/autoload/" not in name
+    }
+
+
+def test_package_needs_no_dissect_target() -> None:
+    """The reader works for scripts without loading the framework."""
+    code = "import dissect_sesparse, sys; print('dissect.target' in sys.modules, dissect_sesparse.__name__)"
+    assert python("-c", code).stdout.split() == ["False", dissect_sesparse.__name__]
