@@ -104,13 +104,19 @@ class DiskDescriptor:
 
         That the short one is the long one's end is seen in all descriptors at hand, and an inference for ``fffffffe``.
         """
-        return bool(parent_cid) and (self.cid == parent_cid or (len(self.cid) > 8 and self.cid.endswith(parent_cid)))
+        if not parent_cid:
+            return False
+        is_long = self._written_id("cid") == USE_LONG_CONTENT_ID
+        return self.cid == parent_cid or (is_long and self.cid.endswith(parent_cid))
 
     def _content_id(self, name: str) -> str:
-        value = self.attributes.get(name, "").lower().removeprefix("0x")
+        value = self._written_id(name)
         if value == USE_LONG_CONTENT_ID and name == "cid":
             return self.ddb.get("ddb.longcontentid", value).lower()
         return value.zfill(8) if value else ""
+
+    def _written_id(self, name: str) -> str:
+        return self.attributes.get(name, "").lower().removeprefix("0x")
 
 
 def looks_like_descriptor(head: bytes) -> bool:
