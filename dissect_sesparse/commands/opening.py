@@ -1,0 +1,130 @@
+"""What the commands share: a target opened for its disks, the files it was found by, errors, a progress bar."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.disk.folder import Folder, identity, is_regular
+from dissect_sesparse.evidence.recover import Source
+from dissect_sesparse.evidence.sparse_file import RecoverError
+
+try:
+    from tqdm import tqdm
+except ImportError:  # without it there is no bar, and nothing else is missing
+    tqdm = None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dissect.target.loader import Loader
+    from dissect.target.target import Target
+
+    from dissect_sesparse.evidence.vmx import VmDisk
+    from dissect_sesparse.target.vm import SESparseVmLoader
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere: a function that takes the bytes done and those of all."""
+    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None, desc=name) if tqdm is not None else None
+
+    def progress(done: int, total: int) -> None:
+        if bar is not None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def is_told(error: Exception) -> bool:
+    """Whether an error is one that dissect raises on purpose."""
+    from dissect.target.exceptions import Error
+
+    return isinstance(error, (Error, OSError))
+
+
+def ours(error: BaseException | None) -> SESparseError | None:
+    """The error of this package within one of dissect, which wraps it."""
+    while error is not None and not isinstance(error, SESparseError):
+        error = error.__cause__
+    return error
+
+
+def open_target(spec: str) -> Target:
+    """Open a target for its disks alone."""
+    from dissect.target.target import Target
+
+    # Volumes are of no use here, and looking for them reads disks; dissect.target 3.23 cannot leave that out.
+    without = {"apply": False} if "apply" in inspect.signature(Target.open).parameters else {}
+    return Target.open(spec, **without)
+
+
+def disks_of(target: Target, spec: str) -> tuple[list[Source], list[dict[str, Any]]]:
+    """The seSparse disks of a target, and those that are not recovered from.
+
+    Raises:
+        RecoverError: If it has none that can be read.
+    """
+    sources, others = [], []
+    for disk in target.disks:
+        if getattr(disk, "__type__", None) == "sesparse":
+            sources.append(Source(disk.chain, tuple(disk.notes)))  # type: ignore[attr-defined]
+        else:
+            others.append({"disk": str(disk), "state": "skipped", "reason": "no seSparse extent in its chain"})
+    others += [{"disk": name, "state": "failed", "reason": why} for name, why in _broken(target, sources)]
+    if not sources:
+        reasons = "; ".join(f"{other['disk']}: {other['reason']}" for other in others)
+        raise RecoverError(f"no seSparse disk that can be read. {reasons}", file=spec)
+    return sources, others
+
+
+def loader_of(target: Target) -> Loader:
+    """The loader that opened the disks, below that of a URI."""
+    return getattr(target._loader, "loader", target._loader)
+
+
+def files_of(loader: Loader) -> Iterator[Path]:
+    """What was opened to find the disks, and the snapshot lists beside it."""
+    for path in {loader.path, getattr(loader, "vmx", loader.path)}:
+        if is_regular(path):
+            yield path
+            yield from Folder(path.parent).files(".vmsd")
+
+
+def _broken(target: Target, sources: list[Source]) -> Iterator[tuple[str, str]]:
+    """The disks of a VM that its loader left out, and why: each that is not open is tried once more."""
+    from dissect_sesparse.target.context import URI_OPTIONS
+    from dissect_sesparse.target.vm import SESparseVmLoader
+
+    loader = loader_of(target)
+    if not isinstance(loader, SESparseVmLoader):
+        return
+    opened = {identity(source.chain.links[0].path) for source in sources}
+    opened.update(identity(note.source) for source in sources for note in source.notes if isinstance(note.source, Path))
+    token = URI_OPTIONS.set(getattr(target._loader, "options", {}))
+    try:
+        for disk in loader.vm.disks:
+            if why := _problem(loader, disk, target, opened):
+                yield f"{disk.node} {disk.filename}", why
+    finally:
+        URI_OPTIONS.reset(token)
+
+
+def _problem(loader: SESparseVmLoader, disk: VmDisk, target: Target, opened: set[str]) -> str | None:
+    """Why a disk cannot be opened; ``None`` for one that can."""
+    from dissect_sesparse.target.vm import locate
+
+    try:
+        if identity(locate(loader.folder, disk.filename)) not in opened:
+            loader._open(disk, target).close()
+    except Exception as e:
+        return str(ours(e) or e)
+    return None
