@@ -39,7 +39,7 @@ class Backmap:
     def words(self, place: int, count: int) -> memoryview:
         """The raw words of some places; fewer where the region or the file ends."""
         count = max(0, min(count, self.region.size // 8 - place))
-        data = self.extent.file.read_some(self.region.offset + place * 8, count * 8)
+        data = self.extent.metadata.read_some(self.region.offset + place * 8, count * 8)
         return unpack(data[: len(data) // 8 * 8])
 
     def owner(self, place: int) -> int | None:

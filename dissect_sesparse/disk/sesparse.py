@@ -65,6 +65,8 @@ class SESparseExtent(Extent):
     def __init__(self, file: EvidenceFile, *, allow_truncated: bool = False, residual: bool = False):
         self.file: EvidenceFile = file
         self.header: Header = read_header(file, allow_truncated=allow_truncated)
+        self.metadata = file
+        """What directory, tables, free bitmap and backmap are read from: the file, or what a repair lays over it."""
         self.size = self.header.capacity
         self._directory = self.header.regions["grain_directory"]
         self._tables = self.header.regions["grain_tables"]
@@ -126,13 +128,13 @@ class SESparseExtent(Extent):
         if (piece := self._pieces.get(number)) is None:
             where = self.directory_offset(number * _DIRECTORY_CACHED)
             count = min(_DIRECTORY_CACHED, self.header.table_count - number * _DIRECTORY_CACHED)
-            data = self.file.read_some(where, count * 8)
+            data = self.metadata.read_some(where, count * 8)
             piece = unpack(data[: len(data) // 8 * 8])
             if len(self._pieces) >= _DIRECTORY_PIECES:
                 self._pieces = {}
             self._pieces[number] = piece
         if slot >= len(piece):  # the file ends before it
-            return int.from_bytes(self.file.read(self.directory_offset(table), 8), "little")
+            return int.from_bytes(self.metadata.read(self.directory_offset(table), 8), "little")
         return piece[slot]
 
     def is_lost(self, start: int) -> bool:
@@ -154,7 +156,7 @@ class SESparseExtent(Extent):
         while first < end:
             count = min(count * 4, _DIRECTORY_CHUNK, end - first)
             try:
-                data = self.file.read_some(self.directory_offset(first), count * 8)
+                data = self.metadata.read_some(self.directory_offset(first), count * 8)
             except UnreadableError:  # told by the read that meets it
                 data = b""
             data = data[: len(data) // 8 * 8]
@@ -179,7 +181,7 @@ class SESparseExtent(Extent):
             n = min(count, TABLE_ENTRIES - start)
             try:
                 offset = self.table_offset(table)
-                piece = bytes(n * 8) if offset is None else self.file.read_some(offset + start * 8, n * 8)
+                piece = bytes(n * 8) if offset is None else self.metadata.read_some(offset + start * 8, n * 8)
                 found = found or offset is not None
             except UnreadableError:
                 piece, found = b"", True
@@ -194,7 +196,7 @@ class SESparseExtent(Extent):
             try:
                 if (offset := self.table_offset(table)) is not None:
                     count = min(TABLE_ENTRIES, -(-self.size // GRAIN_SIZE) - table * TABLE_ENTRIES)
-                    entries = self.file.read_some(offset, count * 8)
+                    entries = self.metadata.read_some(offset, count * 8)
                     yield table * TABLE_ENTRIES, entries[: len(entries) // 8 * 8]
             except UnreadableError:  # told by the findings
                 continue
@@ -227,7 +229,7 @@ class SESparseExtent(Extent):
         if (offset := self.table_offset(table)) is None:
             return State.UNALLOCATED, None
         where = offset + slot * 8
-        entry = int.from_bytes(self.file.read(where, 8), "little")
+        entry = int.from_bytes(self.metadata.read(where, 8), "little")
         try:
             state, place = decode_entry(entry)
         except ValueError as e:
