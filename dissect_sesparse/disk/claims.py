@@ -67,11 +67,17 @@ class ClaimedRun(NamedTuple):
     claim: Claim
 
 
-def unmapped_runs(extent: SESparseExtent) -> Iterator[UnmappedRun]:
-    """The runs of UNMAPPED entries, as the tables tell them, in the order of the disk; none crosses a table."""
-    for first, entries in extent.raw_tables():
-        for start, end in spans_of(State.UNMAPPED, entries):
-            yield from split_places(first + start, entries[start * 8 : end * 8])
+def unmapped_runs(extent: SESparseExtent, first: int = 0, end: int | None = None) -> Iterator[UnmappedRun]:
+    """The runs of UNMAPPED entries, as the tables tell them, in the order of the disk; none crosses a table.
+
+    Args:
+        extent: The extent.
+        first: The first table that is looked at.
+        end: The one behind the last.
+    """
+    for grain, entries in extent.raw_tables(first, end):
+        for start, until in spans_of(State.UNMAPPED, entries):
+            yield from split_places(grain + start, entries[start * 8 : until * 8])
 
 
 def split_places(grain: int, entries: bytes) -> Iterator[UnmappedRun]:
@@ -96,10 +102,10 @@ def split_places(grain: int, entries: bytes) -> Iterator[UnmappedRun]:
         yield run
 
 
-def claimed_runs(extent: SESparseExtent) -> Iterator[ClaimedRun]:
-    """The unmapped runs of an extent, cut where another claim begins."""
+def claimed_runs(extent: SESparseExtent, first: int = 0, end: int | None = None) -> Iterator[ClaimedRun]:
+    """The unmapped runs of an extent, cut where another claim begins; those of some tables, by the entries of all."""
     bare = BareRule(extent)
-    for group in _groups(unmapped_runs(extent)):
+    for group in _groups(unmapped_runs(extent, first, end)):
         claims = Claims(extent, {block for run in group for block in _blocks_of(run)})
         for run in group:
             yield from bare.split(run) if run.place is None else claims.split(run)

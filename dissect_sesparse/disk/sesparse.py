@@ -190,9 +190,14 @@ class SESparseExtent(Extent):
             first_grain, count = first_grain + n, count - n
         return b"".join(pieces) if found else None
 
-    def raw_tables(self) -> Iterator[tuple[int, bytes]]:
-        """The first grain and the raw entries of each table that there is and that can be read; 32 KiB at a time."""
-        for table in self.tables():
+    def raw_tables(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """The first grain and the raw entries of each table that there is and that can be read; 32 KiB at a time.
+
+        Args:
+            first: The first slice of 16 MiB that is looked at.
+            end: The one behind the last.
+        """
+        for table in self.tables(first, end):
             try:
                 if (offset := self.table_offset(table)) is not None:
                     count = min(TABLE_ENTRIES, -(-self.size // GRAIN_SIZE) - table * TABLE_ENTRIES)

@@ -8,6 +8,7 @@
     links      one summary for each link of a chain
     map        the runs of the whole disk, and who answers for each
     content    digests, entropy and file type of some bytes
+    parts      parts of a disk that each can be gone through alone
     unmapped   what the guest trimmed, and what is left of it
     unreferenced  grains in a file that no entry names
     audit      an extent's tables against one another and against its backmap

@@ -19,6 +19,7 @@ from dissect_sesparse.disk.link import Link, Placed
 from dissect_sesparse.disk.residual import as_guest
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.content import Content, describe
+from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dissect_sesparse.disk.claims import ClaimedRun
+    from dissect_sesparse.evidence.parts import Part
 
 MAX_RUN_GRAINS = 4096
 """Grains of a run at the most: 16 MiB."""
@@ -89,7 +91,9 @@ class Counts:
     """Bytes that are listed as ``missing`` because the file cannot be read there, not because it ends before them."""
 
 
-def unmapped(chain: Chain, *, contents: bool = True, counts: Counts | None = None) -> Iterator[UnmappedRun]:
+def unmapped(
+    chain: Chain, *, contents: bool = True, counts: Counts | None = None, part: Part = WHOLE
+) -> Iterator[UnmappedRun]:
     """All unmapped runs of all links, newest link first, each link in the order of the disk.
 
     Bare entries that never had a place are left out.
@@ -98,20 +102,22 @@ def unmapped(chain: Chain, *, contents: bool = True, counts: Counts | None = Non
         chain: The disk.
         contents: Whether to hash and measure the old bytes.
         counts: Where to count what is left out.
+        part: The tables to go through, see ``parts``.
     """
     counts = counts if counts is not None else Counts()
     for link in chain.links:
         after, before = times_of(chain, link)
         below = _below(chain, link)
-        for placed in link.extents:
-            if not isinstance(placed.extent, SESparseExtent):
+        for number, placed in enumerate(link.extents):
+            tables = part.units(link.depth, number)
+            if not isinstance(placed.extent, SESparseExtent) or tables is None:
                 continue
-            for run in claimed_runs(placed.extent):
+            for run in claimed_runs(placed.extent, *tables):
                 if run.claim is Claim.NEVER:
                     counts.never_mapped += _size(run, placed)
-                for part, state, parent_state, data in _parts(run, placed, below, counts):
+                for piece, state, parent_state, data in _parts(run, placed, below, counts):
                     content = describe(data) if contents and data is not None else None
-                    yield _record(link, placed, part, state, parent_state, after, before, content)
+                    yield _record(link, placed, piece, state, parent_state, after, before, content)
 
 
 def _record(

@@ -16,12 +16,14 @@ from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.disk.lanes import blocks, successive, unpack
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.content import Content, describe
+from dissect_sesparse.evidence.parts import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.link import Link, Placed
+    from dissect_sesparse.evidence.parts import Part
 
 GROUP_BLOCKS = 65536
 """Blocks of 16 MiB looked at in one pass over the tables: 1 TiB of the file, 32 MiB of memory."""
@@ -66,29 +68,34 @@ class Counts:
     unreadable_grains: int = 0
 
 
-def unreferenced(chain: Chain, *, contents: bool = True, counts: Counts | None = None) -> Iterator[UnreferencedRun]:
+def unreferenced(
+    chain: Chain, *, contents: bool = True, counts: Counts | None = None, part: Part = WHOLE
+) -> Iterator[UnreferencedRun]:
     """The unreferenced runs of all links, newest link first, each extent in the order of its file.
 
     Args:
         chain: The disk.
         contents: Whether to hash and measure the bytes.
         counts: Where to count what is not listed.
+        part: The blocks of grains to go through, see ``parts``.
     """
     counts = counts if counts is not None else Counts()
     for link in chain.links:
-        for placed in link.extents:
-            if isinstance(placed.extent, SESparseExtent):
-                for place, size, offset in _runs(placed, placed.extent, counts):
+        for number, placed in enumerate(link.extents):
+            units = part.units(link.depth, number)
+            if isinstance(placed.extent, SESparseExtent) and units is not None:
+                for place, size, offset in _runs(placed.extent, counts, *units):
                     content = describe(placed.extent.file.read(place, size)) if contents else None
                     where = None if offset is None else placed.start + offset
                     state = "free" if where is None else "backmap"
                     yield UnreferencedRun(link, placed, place, size, where, state, content)
 
 
-def _runs(placed: Placed, extent: SESparseExtent, counts: Counts) -> Iterator[tuple[int, int, int | None]]:
-    """Place in the file, size and offset on the extent's disk of each run."""
+def _runs(extent: SESparseExtent, counts: Counts, first: int, end: int | None) -> Iterator[tuple[int, int, int | None]]:
+    """Place in the file, size and offset on the extent's disk of each run in some blocks."""
     last_block = -(-extent.whole_places // TABLE_ENTRIES)
-    for group in range(0, last_block, GROUP_BLOCKS):
+    last_block = last_block if end is None else min(end, last_block)
+    for group in range(first, last_block, GROUP_BLOCKS):
         named = named_places(extent, group, min(group + GROUP_BLOCKS, last_block))
         for block in range(group, min(group + GROUP_BLOCKS, last_block)):
             yield from _block_runs(extent, block, ~named.get(block, 0) & _ALL, counts)

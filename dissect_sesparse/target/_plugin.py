@@ -13,6 +13,7 @@ from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.findings import findings
 from dissect_sesparse.evidence.links import digest, summaries
 from dissect_sesparse.evidence.map import label, link_of
+from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 from dissect_sesparse.evidence.unmapped import STATES, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.entry import Run
     from dissect_sesparse.disk.link import Link
     from dissect_sesparse.evidence.content import Content
+    from dissect_sesparse.evidence.parts import Part
     from dissect_sesparse.target.container import SESparseContainer
 
 
@@ -140,8 +142,10 @@ class SESparsePlugin(Plugin):
             lambda disk: self._unmapped(disk.chain, min_size, wanted or set(STATES), contents=not no_hash)
         )
 
-    def _unmapped(self, chain: Chain, min_size: int, states: set[str], *, contents: bool) -> Iterator[Record]:
-        for run in unmapped(chain, contents=contents):
+    def _unmapped(
+        self, chain: Chain, min_size: int, states: set[str], *, contents: bool, part: Part = WHOLE
+    ) -> Iterator[Record]:
+        for run in unmapped(chain, contents=contents, part=part):
             if run.size < min_size or run.state not in states:
                 continue
             yield self._record(
@@ -169,9 +173,9 @@ class SESparsePlugin(Plugin):
         """
         yield from self._of_each(lambda disk: self._unreferenced(disk.chain, min_size, contents=not no_hash))
 
-    def _unreferenced(self, chain: Chain, min_size: int, *, contents: bool) -> Iterator[Record]:
+    def _unreferenced(self, chain: Chain, min_size: int, *, contents: bool, part: Part = WHOLE) -> Iterator[Record]:
         counts = Counts()
-        for run in unreferenced(chain, contents=contents, counts=counts):
+        for run in unreferenced(chain, contents=contents, counts=counts, part=part):
             if run.size < min_size:
                 continue
             yield self._record(
