@@ -5,6 +5,7 @@
     snapshots  the snapshot list of the VM (``.vmsd``)
     vmx        the configuration of the VM (``.vmx``)
     stand_in   which older state is left where the newest descriptor is gone
+    states     the states of a VM that its snapshots froze
     links      one summary for each link of a chain
     map        the runs of the whole disk, and who answers for each
     content    digests, entropy and file type of some bytes

@@ -16,22 +16,30 @@ _MAX_BYTES = 80
 
 def safe_stems(names: Iterable[str]) -> list[str]:
     """For each name of a disk a stem for file names, without a dot, so that ``STEM.raw`` and the like never collide."""
-    stems: list[str] = []
+    return _unique(_safe(re.sub(r"\.vmdk$", "", name, flags=re.IGNORECASE), "-_") for name in names)
+
+
+def safe_names(names: Iterable[str]) -> list[str]:
+    """For each name one that any system takes for a file, dots kept inside, and no two alike but for their case."""
+    return _unique(_safe(name, "-_.").rstrip(".") or "_" for name in names)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    found: list[str] = []
     taken: set[str] = set()
     for name in names:
-        stem = candidate = _safe(name)
+        candidate = name
         number = 1
         while candidate.casefold() in taken:
             number += 1
-            candidate = f"{stem}~{number}"
+            candidate = f"{name}~{number}"
         taken.add(candidate.casefold())
-        stems.append(candidate)
-    return stems
+        found.append(candidate)
+    return found
 
 
-def _safe(name: str) -> str:
-    name = re.sub(r"\.vmdk$", "", name, flags=re.IGNORECASE)
+def _safe(name: str, kept: str) -> str:
     name = unicodedata.normalize("NFC", name)
-    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in name)
-    name = name.encode(errors="replace")[:_MAX_BYTES].decode(errors="ignore").lstrip("-") or "disk"
-    return f"_{name}" if _RESERVED.fullmatch(name) else name
+    name = "".join(char if char.isalnum() or char in kept else "_" for char in name)
+    name = name.encode(errors="replace")[:_MAX_BYTES].decode(errors="ignore").lstrip("-.") or "disk"
+    return f"_{name}" if _RESERVED.fullmatch(name.partition(".")[0]) else name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 MAX_SIZE = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LINE = re.compile(r'^[ \t]*(snapshot(\d{1,6})\.[\w.:]+)[ \t]*=[ \t]*"?([^"\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
+_DISK = re.compile(r"disk(\d{1,6})\.filename")
+
+
+class SnapshotDisk(NamedTuple):
+    """A disk of a snapshot: where it was attached (``scsi0:0``, or empty), and its descriptor's name as it is written."""
+
+    node: str
+    filename: str
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,30 @@ class Snapshot:
     name: str
     created: datetime | None
     disks: tuple[str, ...]
+    files: tuple[SnapshotDisk, ...] = ()
+    """The same disks as the list writes them, with their nodes."""
 
 
-def snapshots_of(folder: Path) -> list[Snapshot]:
-    """The snapshots that the lists in a folder name, oldest first; none where there is no list."""
-    found: dict[tuple[str, str], Snapshot] = {}  # by VM: a folder may hold several, and copies of their lists
+@dataclass(frozen=True)
+class SnapshotList:
+    """A ``.vmsd``, and its entries in their order. ``path`` may be that of a copy (``vm.vmsd.bak``)."""
+
+    path: Path
+    snapshots: tuple[Snapshot, ...]
+
+    @property
+    def machine(self) -> str:
+        """The name of the VM's files, in lower case."""
+        return self.path.name.lower().partition(".vmsd")[0]
+
+    @property
+    def is_copy(self) -> bool:
+        return not self.path.name.lower().endswith(".vmsd")
+
+
+def lists_of(folder: Path) -> list[SnapshotList]:
+    """The snapshot lists in a folder, by their names. What cannot be read, or is larger than 1 MiB, is none."""
+    lists = []
     for path in Folder(folder).files(".vmsd"):
         try:
             file = EvidenceFile.open(path)
@@ -48,8 +75,16 @@ def snapshots_of(folder: Path) -> list[Snapshot]:
                 file.close()
         except SESparseError:
             continue
-        for snapshot in parse_vmsd(text):
-            found.setdefault((path.name.lower().partition(".vmsd")[0], snapshot.uid), snapshot)
+        lists.append(SnapshotList(path, tuple(parse_vmsd(text))))
+    return lists
+
+
+def snapshots_of(folder: Path) -> list[Snapshot]:
+    """The snapshots that the lists in a folder name, oldest first; none where there is no list."""
+    found: dict[tuple[str, str], Snapshot] = {}  # by VM: a folder may hold several, and copies of their lists
+    for entries in lists_of(folder):
+        for snapshot in entries.snapshots:
+            found.setdefault((entries.machine, snapshot.uid), snapshot)
     return sorted(found.values(), key=lambda snapshot: snapshot.created or _EPOCH)
 
 
@@ -62,13 +97,16 @@ def parse_vmsd(text: str) -> list[Snapshot]:
 
 
 def _snapshot(entry: dict[str, str]) -> Snapshot:
-    disks = [value for key, value in sorted(entry.items()) if re.fullmatch(r"disk\d+\.filename", key) and value]
+    numbers = sorted((match[1] for key in entry if (match := _DISK.fullmatch(key))), key=int)
+    files = [SnapshotDisk(entry.get(f"disk{n}.node", ""), entry.get(f"disk{n}.filename", "")) for n in numbers]
+    files = [disk for disk in files if name_parts(disk.filename)]
     return Snapshot(
         uid=entry["uid"],
         parent=entry.get("parent", ""),
         name=entry.get("displayname", ""),
         created=_created(entry.get("createtimehigh"), entry.get("createtimelow")),
-        disks=tuple(name_parts(disk)[-1] for disk in disks if name_parts(disk)),
+        disks=tuple(name_parts(disk.filename)[-1] for disk in files),
+        files=tuple(files),
     )
 
 

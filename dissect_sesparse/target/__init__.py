@@ -3,11 +3,16 @@
 ::
 
     registration  puts everything below into dissect's registries, once
-    context       options of the ``sesparse://`` URI that is being opened
+    context       what is known of the target that is being opened: options of its URI, its parent
     container     SESparseContainer, a disk
     isolation     one broken disk never costs a target its others
     vm            a VM from its ``.vmx``, or from a folder, tar or zip that holds one
     loader        ``sesparse://`` for options
+    machine       the disks of a target as they run, and the states that its snapshots froze
+    tree          what is added to the file system of a target, ``/$sesparse$``
+    mounting      how that gets there
+    child         a snapshot as a target
+    _child        lists them
     records       what they yield
     _plugin       the functions ``sesparse.*``
     autoload/     the files at the wheel's root that call ``register()`` when dissect.target is imported

@@ -12,6 +12,7 @@ import importlib.util
 
 CONTAINER = "SESparseContainer"
 VM_LOADER = "SESparseVmLoader"
+SNAPSHOT_LOADER = "SESparseSnapshotLoader"
 SCHEME = "sesparse"
 
 
@@ -20,7 +21,7 @@ def register() -> None:
     from dissect.target import container, loader, plugin
     from dissect.target.helpers.lazy import import_lazy
 
-    from dissect_sesparse.target import isolation
+    from dissect_sesparse.target import isolation, mounting
 
     if not is_registered():
         container.register("dissect_sesparse.target.container", CONTAINER, internal=False)
@@ -28,12 +29,16 @@ def register() -> None:
         container.CONTAINERS.insert(0, container.CONTAINERS.pop())
     if not any(_name(entry) == VM_LOADER for entry in loader.LOADERS):
         loader.LOADERS.insert(0, getattr(import_lazy("dissect_sesparse.target.vm"), VM_LOADER))
+    if not any(_name(entry) == SNAPSHOT_LOADER for entry in loader.LOADERS):
+        loader.LOADERS.insert(0, getattr(import_lazy("dissect_sesparse.target.child"), SNAPSHOT_LOADER))
     by_scheme: dict[str, object] = loader.LOADERS_BY_SCHEME  # type: ignore[assignment]  # lazy classes, as dissect's own
     by_scheme.setdefault(SCHEME, import_lazy("dissect_sesparse.target.loader").SESparseLoader)
     isolation.install()
+    mounting.install()
     if importlib.util.find_spec("dissect.target.plugins._pluginlist") is not None:
         plugin.plugins()  # a frozen list replaces the registry at its first look-up: let it, then add to it
     importlib.import_module("dissect_sesparse.target._plugin")
+    importlib.import_module("dissect_sesparse.target._child")
     # Where a container cannot be imported, dissect takes the next one, its own, without a word: fail here, in the open.
     importlib.import_module("dissect_sesparse.target.container")
 

@@ -7,6 +7,7 @@ evidence was moved away from, keeps their order, and leaves a broken disk out al
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dissect.target import container
@@ -44,6 +45,19 @@ _VM_FILES = (
 """What belongs to a VM's folder, or is no target."""
 
 
+OPENED_VM = "dissect_sesparse.vm"
+"""Where in ``target.props`` the :class:`OpenedVm` is."""
+
+
+@dataclass(frozen=True)
+class OpenedVm:
+    """A VM that was loaded: its folder, the name of its ``.vmx`` without suffix, and its disks, ``None`` if left out."""
+
+    folder: Folder
+    stem: str
+    disks: tuple[tuple[VmDisk, container.Container | None], ...]
+
+
 class SESparseVmLoader(Loader):
     """Load a VMware VM that has a seSparse disk, from its ``.vmx``, or from a folder, tar or zip that holds it."""
 
@@ -53,6 +67,7 @@ class SESparseVmLoader(Loader):
             raise LoaderError(f"no .vmx in {path}")
         super().__init__(path, **kwargs)
         self.folder = Folder(self.vmx.resolve().parent if path == self.vmx else self.vmx.parent)
+        self.stem = self.vmx.stem
         self.vm = read_vmx(self.vmx)
 
     @staticmethod
@@ -73,19 +88,24 @@ class SESparseVmLoader(Loader):
     def map(self, target: Target) -> None:
         self._tell_others(target)
         reasons = []
+        opened: list[tuple[VmDisk, container.Container | None]] = []
         for disk in self.vm.disks:
             if not disk.present:
                 target.log.info("Disk is not present in the VM: %s %s", disk.node, disk.filename)
                 continue
             try:
-                target.disks.add(self._open(disk, target))
+                found = self._open(disk, target)
+                target.disks.add(found)
+                opened.append((disk, found))
             except Exception as e:
-                reason = f"{disk.node} {disk.filename}: {_reason(e)}"
+                opened.append((disk, None))
+                reason = f"{disk.node} {disk.filename}: {reason_of(e)}"
                 reasons.append(reason)
                 target.log.error("Disk left out: %s", reason)  # noqa: TRY400
                 target.log.debug("", exc_info=e)
         if reasons and not len(target.disks.entries):
             raise LoaderError(f"No disk of {self.vmx} can be opened: {'; '.join(reasons)}")
+        target.props[OPENED_VM] = OpenedVm(self.folder, self.stem, tuple(opened))
 
     def _open(self, disk: VmDisk, target: Target) -> container.Container:
         """The container of a disk; where its descriptor is gone, of the newest state that is left."""
@@ -179,7 +199,7 @@ def _stands_in(path: Path) -> bool:
         return is_ours(fh, older)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The innermost message: dissect wraps errors in others that only say that something failed."""
     while (cause := error.__cause__) is not None and not isinstance(error, SESparseError):
         error = cause
