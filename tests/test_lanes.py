@@ -13,12 +13,9 @@ from dissect_sesparse.disk.entry import BARE_UNMAPPED, State, decode_entry
 from dissect_sesparse.disk.lanes import (
     INVALID_ENTRY,
     LANES,
-    MAX_LAYERS,
-    Layer,
     constant,
     decode_entries,
     find_runs,
-    overlay,
     ramp,
     spread,
 )
@@ -64,22 +61,6 @@ def plain_decode(entry: int, grains_sector: int, limit: int, *, keep_unmapped: b
     if state == State.UNMAPPED and keep_unmapped and grain < limit and entry != BARE_UNMAPPED:
         return State.UNMAPPED, place
     return state, None
-
-
-def plain_overlay(layers: list[bytes | None], count: int) -> list[tuple[State, int, int | None]]:
-    """For each lane the first layer that says anything about it."""
-    result = []
-    for lane in range(count):
-        answer = (State.UNALLOCATED, 0, None)
-        for number, lanes in enumerate(layers):
-            if lanes is None:
-                continue
-            state, _, place = split(words(lanes[lane * 8 : lane * 8 + 8])[0])
-            if state != State.UNALLOCATED:
-                answer = (state, number, place)
-                break
-        result.append(answer)
-    return result
 
 
 def plain_runs(lanes: bytes, step_sectors: int) -> tuple[list[int], list[int]]:
@@ -213,114 +194,7 @@ def test_spread_cuts_grains_into_sectors() -> None:
     assert told[32:] == [(State.INVALID, 0, None)] * 8
 
 
-# Laying over
-
-
-def check_overlay(tables: list[list[int] | None], count: int, limit: int = 1 << 14, *, decoded: bool = False) -> bytes:
-    """Overlay with layers decoded late (raw entries) or beforehand."""
-
-    def decode(entries: bytes) -> bytes:
-        return decode_entries(entries, GRAINS_SECTOR, limit, keep_unmapped=True)
-
-    lanes = [None if table is None else decode(pack(table)) for table in tables]
-    if decoded:
-        layers = [None if layer is None else Layer(layer, None) for layer in lanes]
-    else:
-        layers = [None if table is None else Layer(pack(table), decode) for table in tables]
-    result = overlay(layers, count)
-    told = [split(lane) for lane in words(result)]
-    # Of lanes that nobody answers the layer means nothing
-    told = [(State.UNALLOCATED, 0, None) if state == State.UNALLOCATED else (state, *rest) for state, *rest in told]
-    assert told == plain_overlay(lanes, count)
-    return result
-
-
-def thinned(rng: random.Random, table: list[int], spans: int) -> list[int]:
-    """A table of which only some spans are left."""
-    kept = [0] * len(table)
-    for _ in range(spans):
-        first = rng.randrange(len(table))
-        end = min(len(table), first + rng.choice((1, 2, 30)))
-        kept[first:end] = table[first:end]
-    return kept
-
-
-@pytest.mark.parametrize("decoded", [False, True])
-@pytest.mark.parametrize("spans", [0, 1, 10, 60, 64, 65, 300])
-@pytest.mark.parametrize("depth", [1, 2, 5])
-def test_overlay_few_and_many_spans(spans: int, depth: int, decoded: bool) -> None:
-    """Below and above the number of spans from which on the layer is taken in one pass."""
-    rng = random.Random(f"{spans} {depth} {decoded}")
-    tables = [thinned(rng, random_table(rng, LANES, 0.05), spans) for _ in range(depth)]
-    check_overlay([*tables, None, random_table(rng, LANES, 0)], LANES, decoded=decoded)
-
-
-@pytest.mark.parametrize("every", [1, 2, 3, 63, 64, 65])
-def test_overlay_spans_at_a_regular_distance(every: int) -> None:
-    top = [0x3000000000000000 | i >> 12 | (i & 0xFFF) << 48 if i % every == 0 else 0 for i in range(LANES)]
-    check_overlay([top, [0x2000000000000000] * LANES], LANES)
-
-
-@pytest.mark.parametrize(
-    "corrupt",
-    [0x1, 0x00FF000000000000, 0x0000000100000000, 0x0100000000000000, 0x0FFFFFFFFFFFFFFF, 0x7000000000000000],
-)
-@pytest.mark.parametrize("at", [0, 1, 2047, 4094, 4095])
-def test_overlay_sees_a_lone_corrupt_entry(corrupt: int, at: int) -> None:
-    """Also one whose top byte is 0 and which therefore looks like an empty one from above."""
-    top = [0] * LANES
-    top[at] = corrupt
-    base = [0x2000000000000000] * LANES
-    for tables in ([top, base], [[0x3001000000000000] + [0] * (LANES - 1), top, base]):
-        result = words(check_overlay(tables, LANES))
-        hidden = len(tables) == 3 and at == 0
-        assert split(result[at])[0] == (State.ALLOCATED if hidden else State.INVALID)
-
-
-@pytest.mark.parametrize("depth", [255, 256, 257, 511, 600])
-def test_overlay_with_more_layers_than_a_byte_counts(depth: int) -> None:
-    """Each layer has one lane to itself and covers none of the others."""
-    tables: list[list[int] | None] = []
-    for number in range(depth):
-        table = [0] * 700
-        table[number] = 0x3000000000000000 | (number & 0xFFF) << 48
-        tables.append(table)
-    result = words(check_overlay(tables, 700))
-    assert [split(lane)[1] for lane in result[:depth]] == list(range(depth))
-
-
-def test_overlay_with_all_layers_there_can_be() -> None:
-    layers = [Layer(bytes(8 * (number % 16)) + ramp(State.ALLOCATED, 7, 1, 1) + bytes(8 * (15 - number % 16)), None)
-              for number in range(MAX_LAYERS)]  # fmt: skip
-    layers[:-16] = [None] * (MAX_LAYERS - 16)
-    result = words(overlay(layers, 16))
-    assert [split(lane) for lane in result] == [(State.ALLOCATED, MAX_LAYERS - 16 + i, 7 * 512) for i in range(16)]
-
-
-def test_overlay_of_nothing() -> None:
-    assert overlay([], 5) == bytes(40)
-    assert overlay([None, None], 5) == bytes(40)
-
-
-@given(st.data())
-def test_overlay_any_tables(data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, 40))
-    entries = st.one_of(st.just(0), st.sampled_from(NASTY))
-    table = st.lists(entries, min_size=count, max_size=count)
-    tables = data.draw(st.lists(st.one_of(st.none(), table), min_size=1, max_size=5))
-    check_overlay(tables, count, data.draw(st.sampled_from(LIMITS)), decoded=data.draw(st.booleans()))
-
-
 # Runs
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_find_runs_in_overlaid_tables(seed: int) -> None:
-    rng = random.Random(seed)
-    count = rng.choice((LANES, LANES, 1, 2, 100))
-    tables = [random_table(rng, count, 0.05) for _ in range(3)]
-    lanes = check_overlay(tables, count)
-    assert runs_of(lanes, 8) == plain_runs(lanes, 8)
 
 
 @pytest.mark.parametrize("step", [1, 8])

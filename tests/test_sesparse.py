@@ -143,8 +143,8 @@ def test_layers_in_grains_and_in_sectors_agree(tmp_path: Path) -> None:
         for start in (0, TABLE - 4096, TABLE - 512, 3 * 512, 4096 + 7 * 512):
             grains = extent.layer(start // 4096 * 4096, 300, 4096, keep_unmapped=keep)
             sectors = extent.layer(start, 2000, 512, keep_unmapped=keep)
-            lanes = grains.decode(grains.entries) if grains.decode is not None else grains.entries
-            fine = sectors.decode(sectors.entries) if sectors.decode is not None else sectors.entries
+            lanes = extent.decode(grains.entries, keep_unmapped=keep)
+            fine = sectors.entries
             for number in range(2000):
                 offset = start + number * 512
                 coarse = one(lanes, (offset - start // 4096 * 4096) // 4096)

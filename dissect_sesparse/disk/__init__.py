@@ -6,7 +6,8 @@ Data flows one way through the modules of this room::
     c_sesparse  the on-disk structures
     entry       State, Run, and the decoding of a directory or table entry
     header      const and volatile header, checked
-    lanes       a whole table decoded at once (the one place with a trick)
+    lanes       a whole table decoded at once (the trick)
+    overlay     the tables of several links laid over one another (the same trick)
     census      how many entries of a table are in each state
     extent      what an extent is; ZERO and FLAT
     backmap     whose a place of the grains region is, by the extent's own inverse of its tables

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.lanes import Layer, constant, ramp
+from dissect_sesparse.disk.lanes import constant, ramp
+from dissect_sesparse.disk.overlay import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

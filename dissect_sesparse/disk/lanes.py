@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 from itertools import compress
-from typing import NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR
 from dissect_sesparse.disk.entry import State
@@ -49,16 +49,15 @@ _GRAIN_IN_BLOCK = _ONES * 0xFFF
 _BLOCK = _ONES * 0xFFFFFFFFFFFF
 _GRAIN_SECTORS_SHIFT = (GRAIN_SIZE // SECTOR).bit_length() - 1
 
+_BIT_60 = _ONES << 60
+_BELOW_60 = _ONES * ((1 << 60) - 1)
+_BELOW_63 = _ONES * ((1 << 63) - 1)
 _PLACES = _ONES * ((1 << PLACE_BITS) - 1)
 
-_ZEROS = bytes(LANES * 8)
-_NONZERO = bytes([0]) + b"\xff" * 255
 _ONE = bytes([0]) + b"\x01" * 255
+_TOP_BIT = bytes(128) + b"\x01" * 128
 _TO_STATE = bytes(value >> 4 for value in range(256))
 _STATE_SPANS = {state: re.compile(re.escape(bytes([state])) + b"+") for state in State}
-_SPAN = re.compile(rb"\xff+")
-_MAX_SPANS = 64
-"""Beyond this many separate spans, one pass over all lanes is cheaper than one per span."""
 
 INVALID_ENTRY = b"\xff" * 8
 """An entry that decodes to INVALID: stands for a table that cannot be had."""
@@ -119,62 +118,85 @@ def blocks(entries: bytes) -> memoryview:
 
 
 def decode_entries(entries: bytes, grains_sector: int, place_limit: int, *, keep_unmapped: bool = False) -> bytes:
+    """Decode grain table entries, at most :data:`LANES` of them, to lanes of layer 0; see :func:`decode`."""
+    count = len(entries) // 8
+    x = int.from_bytes(entries, "little")
+    return decode(x, count, grains_sector, place_limit, keep_unmapped=keep_unmapped).to_bytes(count * 8, "little")
+
+
+def decode(x: int, count: int, grains_sector: int, place_limit: int, *, keep_unmapped: bool = False) -> int:
     """Decode grain table entries to lanes of layer 0.
 
     Args:
-        entries: Raw entries, 8 bytes each, at most :data:`LANES` of them.
+        x: Raw entries, as one integer.
+        count: How many, at most :data:`LANES`.
         grains_sector: Where the grains region starts, in sectors.
         place_limit: The first place, in grains, that is not in the region or the file; an allocated entry from there
             on is INVALID. Less than 2**44.
         keep_unmapped: Whether an UNMAPPED lane keeps the place of its old bytes (where that is below the limit and the
             entry is not a bare one). The guest's view does not need it, and has fewer runs without.
     """
-    count = len(entries) // 8
-    x = int.from_bytes(entries, "little")
-    ones = _first(_ONES, count)
-    if x & _STATES == ones * (State.ALLOCATED << 60):
-        return _decode_allocated(x, ones, count, grains_sector, place_limit)
-    low, high = x >> 60 & ones, x >> 61 & ones
+    if x & _STATES == _all_of(State.ALLOCATED << 60, count):
+        return _decode_allocated(x, count, grains_sector, place_limit)
+    # States as flags in bit 60 of a lane: of 0x1 and 0x3, of 0x2 and 0x3
+    one, two = x & _BIT_60, x >> 1 & _BIT_60
     invalid = 0
     if unknown := x & _UNKNOWN_STATES:
-        invalid = (unknown >> 62 | unknown >> 63) & ones
-        low, high = low & ~invalid, high & ~invalid
-    nothing = ones & ~(low | high | invalid)
-    if garbage := x & _full(nothing):
-        invalid |= _nonzero(garbage, count)
-    allocated = low & high
-    placed = low if keep_unmapped else allocated
-    x_placed = x & _full(placed)
-    place = (x_placed >> 48 & _GRAIN_IN_BLOCK) | (x_placed & _BLOCK) << 12
+        invalid = (unknown >> 2 | unknown >> 3) & _BIT_60
+        one, two = one & ~invalid, two & ~invalid
+    nothing = _first(_BIT_60, count) ^ (one | two | invalid)
+    if garbage := x & (nothing - (nothing >> 60)):
+        invalid |= _nonzero(garbage, count) << 60
+    allocated = one & two
+    placed = one if keep_unmapped else allocated
+    mask = placed - (placed >> 60)  # the 60 bits below
+    place = _place(x & mask)
+    top = placed << 3
     # A place at or past the limit carries into the lane's top bit: 60 bits of place + (2**63 - limit).
-    if past := (place + placed * ((1 << 63) - place_limit)) >> 63 & placed:
-        placed &= ~past
-        place &= _full(placed)
-        invalid |= past & allocated
-    if keep_unmapped and (bare := low & ~high & placed & ~_nonzero(place, count)):
-        placed &= ~bare
-    states = x & _STATES
+    if past := (place + _all_of((1 << 63) - place_limit, count)) & top:
+        top ^= past
+        placed ^= past >> 3
+        mask = placed - (placed >> 60)
+        place &= mask
+        invalid |= past >> 3 & allocated
+        allocated &= ~invalid
+    if keep_unmapped and (bare := (one ^ allocated) & placed & ~(_nonzero(place, count) << 60)):
+        placed ^= bare
+        top ^= bare << 3
+        mask = placed - (placed >> 60)
+    states = (one & ~invalid) | (two & ~invalid) << 1
     if invalid:
-        states = (states & ~_full(invalid)) | invalid * (State.INVALID << 60)
-    lanes = states | placed << 63 | (place << _GRAIN_SECTORS_SHIFT) + placed * grains_sector
-    return lanes.to_bytes(count * 8, "little")
+        states |= invalid * State.INVALID
+    return states | top | (place << _GRAIN_SECTORS_SHIFT) + (mask & _all_of(grains_sector, count))
 
 
-def _decode_allocated(x: int, ones: int, count: int, grains_sector: int, place_limit: int) -> bytes:
+def _decode_allocated(x: int, count: int, grains_sector: int, place_limit: int) -> int:
     """The same where all entries are ALLOCATED."""
-    place = (x >> 48 & _GRAIN_IN_BLOCK) | (x & _BLOCK) << 12
-    lanes = (place << _GRAIN_SECTORS_SHIFT) + ones * ((0x8 | State.ALLOCATED) << 60 | grains_sector)
-    if past := (place + ones * ((1 << 63) - place_limit)) >> 63 & ones:
+    place = _place(x & _first(_BELOW_60, count))
+    lanes = (place << _GRAIN_SECTORS_SHIFT) + _all_of((0x8 | State.ALLOCATED) << 60 | grains_sector, count)
+    if past := (place + _all_of((1 << 63) - place_limit, count)) >> 63 & _first(_ONES, count):
         place &= ~_full(past)
-        lanes = (place << _GRAIN_SECTORS_SHIFT) + (ones & ~past) * ((0x8 | State.ALLOCATED) << 60 | grains_sector)
+        good = _first(_ONES, count) & ~past
+        lanes = (place << _GRAIN_SECTORS_SHIFT) + good * ((0x8 | State.ALLOCATED) << 60 | grains_sector)
         lanes |= past * (State.INVALID << 60)
-    return lanes.to_bytes(count * 8, "little")
+    return lanes
+
+
+def _place(entries: int) -> int:
+    """The places, in grains, of entries without their states: {grain in block:12, block:48}."""
+    return (entries >> 48 & _GRAIN_IN_BLOCK) | (entries & _BLOCK) << 12
+
+
+@lru_cache(maxsize=32)
+def _all_of(value: int, count: int) -> int:
+    """A constant in each lane; 32 KiB each, those of the extents at hand are kept."""
+    return _first(_ONES, count) * value
 
 
 def _nonzero(lanes: int, count: int) -> int:
     """Flags of the lanes that are not zero (slow: only for what is rare)."""
     flags = bytearray(count * 8)
-    flags[::8] = _nonzero_lanes(lanes.to_bytes(count * 8, "little")).translate(_ONE)
+    flags[::8] = nonzero_lanes(lanes.to_bytes(count * 8, "little")).translate(_ONE)
     return int.from_bytes(flags, "little")
 
 
@@ -187,88 +209,6 @@ def spread(lanes: bytes, factor: int, step_sectors: int) -> bytes:
         for k in range(factor):
             out[i * factor + k] = lane + k * add
     return out.tobytes()
-
-
-class Layer(NamedTuple):
-    """What one extent says about a window: raw ``entries`` and how they are decoded, newest layer first."""
-
-    entries: bytes
-    """8 bytes a lane; a lane that says nothing is 0."""
-    decode: object
-    """A function from a slice of ``entries`` to decoded lanes, or ``None`` if they are decoded already."""
-
-
-def overlay(layers: list[Layer | None], count: int) -> bytes:
-    """Lay the layers over one another: for each lane, the first layer that says anything about it.
-
-    Args:
-        layers: Newest first; ``None`` for a layer that says nothing at all. At most :data:`MAX_LAYERS`.
-        count: Lanes of the window.
-    """
-    result = bytearray(count * 8)
-    wanted = int.from_bytes(b"\xff" * count, "little")  # one byte a lane
-    for number, layer in enumerate(layers):
-        if layer is None:
-            continue
-        for first, end in _spans(layer, wanted, count):
-            lanes = _decoded(layer, number, first, end)
-            told = int.from_bytes(bytes(first) + lanes[7::8].translate(_NONZERO), "little")
-            answered = told & wanted
-            span = int.from_bytes(bytes(first) + b"\xff" * (end - first), "little")
-            if wanted & span == span:  # nobody has answered in there yet
-                result[first * 8 : end * 8] = lanes
-            else:
-                _merge(result, lanes, first, answered, count)
-            wanted &= ~answered
-        if not wanted:
-            break
-    return bytes(result)
-
-
-def _decoded(layer: Layer, number: int, first: int, end: int) -> bytes:
-    lanes = layer.entries[first * 8 : end * 8]
-    if layer.decode is not None:
-        lanes = layer.decode(lanes)  # type: ignore[operator]
-    if number:
-        lanes = bytearray(lanes)
-        top = lanes[7::8]
-        lanes[6::8] = top.translate(bytes([0]) + bytes([number & 0xFF]) * 255)
-        if number > 0xFF:
-            lanes[7::8] = top.translate(bytes([0, *(value | number >> 8 for value in range(1, 256))]))
-    return bytes(lanes)
-
-
-def _spans(layer: Layer, wanted: int, count: int) -> list[tuple[int, int]]:
-    """The spans of lanes that are wanted and that the layer may say something about; one span if they are many."""
-    top = layer.entries[7::8].translate(_NONZERO)
-    todo = (int.from_bytes(top, "little") & wanted).to_bytes(count, "little")
-    spans = [match.span() for match in _SPAN.finditer(todo)]
-    if len(spans) > _MAX_SPANS or not _only_within(layer.entries, [match.span() for match in _SPAN.finditer(top)]):
-        return [(0, count)]
-    return spans
-
-
-def _only_within(entries: bytes, spans: list[tuple[int, int]]) -> bool:
-    """Whether all entries outside the spans are zero. One whose top byte alone is zero is corrupt and must be seen."""
-    if len(spans) > _MAX_SPANS:
-        return False
-    position = 0
-    for first, end in spans:
-        if entries[position : first * 8] != _ZEROS[: first * 8 - position]:
-            return False
-        position = end * 8
-    return entries[position:] == _ZEROS[: len(entries) - position]
-
-
-def _merge(result: bytearray, lanes: bytes, first: int, answered: int, count: int) -> None:
-    """Put the answered lanes, and no others, into the result."""
-    flags = answered.to_bytes(count, "little")
-    mask = bytearray(count * 8)
-    for byte in range(8):
-        mask[byte::8] = flags
-    old = int.from_bytes(result, "little")
-    new = int.from_bytes(bytes(first * 8) + lanes, "little") & int.from_bytes(mask, "little")
-    result[:] = (old | new).to_bytes(count * 8, "little")
 
 
 def split(kind: int) -> tuple[State, int, bool]:
@@ -296,9 +236,14 @@ def find_breaks(lanes: bytes, step_sectors: int) -> bytes:
     """
     count = len(lanes) // 8
     x = int.from_bytes(lanes, "little")
-    expected = x + (x >> 63 & _first(_ONES, count)) * step_sectors
-    breaks = (expected ^ x >> 64) & ((1 << 64 * (count - 1)) - 1)
-    return (b"\0" + _nonzero_lanes(breaks.to_bytes(count * 8, "little")))[:count] if breaks else b""
+    expected = x + (x >> 64 - step_sectors.bit_length() & _all_of(step_sectors, count))  # the step is a power of two
+    differ = (expected ^ x >> 64) & ((1 << 64 * (count - 1)) - 1)
+    if not differ:
+        return b""
+    # The top bit is set where any bit is: any of the lower ones carries into it.
+    below = _first(_BELOW_63, count)
+    flags = (differ & below) + below | differ
+    return (b"\0" + flags.to_bytes(count * 8, "little")[7::8].translate(_TOP_BIT))[:count]
 
 
 def places(lanes: bytes) -> memoryview:
@@ -331,7 +276,7 @@ def find_runs(lanes: bytes, step_sectors: int) -> tuple[list[int], list[int], li
     )
 
 
-def _nonzero_lanes(lanes: bytes) -> bytes:
+def nonzero_lanes(lanes: bytes) -> bytes:
     """One byte for each lane, 0 where the lane is 0."""
     flags = 0
     for byte in range(8):

@@ -101,6 +101,8 @@ class Reader:
             window.used = True
         self._next = end
         if end <= window.end:
+            if window.breaks and window.lane - offset % window.lane >= end - offset:
+                return self._read_lane(window, offset, end)
             return self._read_window(window, offset, end)
         pieces = [self._read_window(window, offset, window.end)]
         offset = window.end
@@ -175,6 +177,16 @@ class Reader:
             else:
                 data = _read_lanes(window, offset, end)
         except Exception:  # what went wrong is found out, and raised, below
+            data = b""
+        return data if len(data) == end - offset else self._read_slowly(window, offset, end)
+
+    def _read_lane(self, window: Window, offset: int, end: int) -> bytes:
+        """The same within one lane."""
+        number, into = divmod(offset - window.start, window.lane)
+        kind, place = first_of(window.lanes[number * 8 : number * 8 + 8])
+        try:
+            data = window.reads[kind](end - offset, place + into)
+        except Exception:  # as above
             data = b""
         return data if len(data) == end - offset else self._read_slowly(window, offset, end)
 

@@ -7,7 +7,7 @@ them than the capacity needs: a disk of 62 TiB has a directory of 32 MiB and tab
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.backmap import Backmap
@@ -19,7 +19,6 @@ from dissect_sesparse.disk.extent import Extent
 from dissect_sesparse.disk.header import MAX_FILE_SIZE, Header, read_header
 from dissect_sesparse.disk.lanes import (
     INVALID_ENTRY,
-    Layer,
     decode_entries,
     find_runs,
     first_of,
@@ -28,6 +27,7 @@ from dissect_sesparse.disk.lanes import (
     successive,
     unpack,
 )
+from dissect_sesparse.disk.overlay import Decode, Layer
 from dissect_sesparse.disk.residual import Residual
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ class SESparseExtent(Extent):
         """Whether the extent was not closed cleanly, so that its journal may hold changes that its tables lack."""
         return self.header.replay_journal != 0
 
-    @property
+    @cached_property
     def place_limit(self) -> int:
         """The first place, in grains, of which no byte is both in the grains region and in the file."""
         inside = min(self._grains.end, self.file.size, MAX_FILE_SIZE) - self._grains.offset
         return max(0, -(-inside // GRAIN_SIZE))
 
-    @property
+    @cached_property
     def whole_places(self) -> int:
         """The first place, in grains, that is not whole in the grains region and in the file."""
         return max(0, (min(self._grains.end, self.file.size) - self._grains.offset) // GRAIN_SIZE)
@@ -307,10 +307,9 @@ class SESparseExtent(Extent):
             return None
         if self._residual is not None:
             entries = self._residual.show(first, entries)
-        decode = partial(self.decode, keep_unmapped=keep_unmapped)
         if lane == GRAIN_SIZE:
-            return Layer(entries, decode)
-        lanes = spread(decode(entries), GRAIN_SIZE // lane, lane // SECTOR)
+            return Layer(entries, Decode(self._grains.offset // SECTOR, self.place_limit, keep_unmapped))
+        lanes = spread(self.decode(entries, keep_unmapped=keep_unmapped), GRAIN_SIZE // lane, lane // SECTOR)
         skip = (start - first * GRAIN_SIZE) // lane * 8
         return Layer(lanes[skip : skip + count * 8], None)
 

@@ -16,7 +16,8 @@ from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State, merged
 from dissect_sesparse.disk.errors import ExtentError, UnreadableError
 from dissect_sesparse.disk.extent import Extent
-from dissect_sesparse.disk.lanes import LANES, Layer, find_runs, split, spread
+from dissect_sesparse.disk.lanes import LANES, find_runs, split, spread
+from dissect_sesparse.disk.overlay import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.lanes import LANES, MAX_LAYERS, PLACED, Layer, find_breaks, find_runs, one, overlay, split
+from dissect_sesparse.disk.lanes import LANES, MAX_LAYERS, PLACED, find_breaks, find_runs, one, split
+from dissect_sesparse.disk.overlay import Layer, Overlay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,24 +120,24 @@ class Resolver:
         start = offset - offset % self.window_size
         end = min(start + self.window_size, self.size)
         count = -(-(end - start) // self.lane)
-        layers: list[Layer | None] = []
+        overlay = Overlay(count)
         sources: list[Placed] = []
         for placed in self.overlapping(start, end):
             covers = placed.start <= start and placed.end >= end
-            if covers and not layers and (run := placed.extent.only_run(start - placed.start, end - start)):
+            if covers and not sources and (run := placed.extent.only_run(start - placed.start, end - start)):
                 place = run.place // SECTOR if run.place is not None else None
                 return Window(start, end, self.lane, one(run.state, place), [placed])
             if (layer := self._layer(placed, start, end, count, keep_unmapped=keep_unmapped)) is None:
                 continue
-            layers.append(layer)
+            if len(sources) == MAX_LAYERS:
+                raise SESparseError(f"over {MAX_LAYERS} extents have a part in the {end - start} bytes at {start:#x}")
             sources.append(placed)
-            if covers and not placed.extent.sparse:
+            overlay.add(layer)
+            if not overlay.left:
                 break
-        if not layers:
+        if not sources:
             return Window(start, end, self.lane, one(State.UNALLOCATED, None), [])
-        if len(layers) > MAX_LAYERS:
-            raise SESparseError(f"{len(layers)} extents have a part in the {end - start} bytes at {start:#x}")
-        return Window(start, end, self.lane, overlay(layers, count), sources)
+        return Window(start, end, self.lane, overlay.lanes(), sources)
 
     def quiet_runs(self, start: int, end: int) -> list[Run]:
         """The runs of a range in which no table has to be asked: which of the other extents is the first to have it."""
