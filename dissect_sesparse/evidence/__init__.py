@@ -12,7 +12,9 @@
     parts      parts of a disk that each can be gone through alone
     unmapped   what the guest trimmed, and what is left of it
     unreferenced  grains in a file that no entry names
-    audit      an extent's tables against one another and against its backmap
+    audit      an extent's tables against one another, against its free bitmap and against its backmap
+    headers    its headers against one another and against the file's size
+    spare      the bytes of its metadata that nothing uses, and text that leaked into them
     findings   what is odd but readable, and what cannot be read
     inputs     the files that a recovery reads, with size, time and digest
     sparse_file   an output file: sparse, verified and gone on with, named when it is whole

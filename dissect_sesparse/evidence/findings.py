@@ -7,13 +7,16 @@ warning. :func:`findings` also goes through all tables.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain as chained
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import UnreadableError, short
 from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.audit import audit
+from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit
+from dissect_sesparse.evidence.headers import check_headers
+from dissect_sesparse.evidence.spare import check_spare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.parent import ParentSearch
 
 MAX_CANDIDATES = 10
-MAX_EACH = 100
-"""Findings of one kind in one extent that are listed; beyond, one more says how many there are."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,19 @@ def _parent_findings(link: Link) -> Iterator[Finding]:
         found = chosen.descriptor.cid if chosen.descriptor is not None else "unknown"
         message = (
             f"parentCID is {told or 'not given'}, the CID of {chosen.path.name} is {short(found) or 'not given'}: "
-            f"the parent was changed after the snapshot, or is another disk; {_looked_at(search)}"
+            f"the parent was changed after the snapshot, or is another disk; {_looked_at(search)}; {CONFIRMED}"
         )
         yield Finding("cid-mismatch", "warning", message, link.depth, link.path)
     if search.relocated and search.child is not None:
         message = (
             f"the parent was found at {chosen.path}, parentFileNameHint is {short(repr(search.child.parent_hint))}; "
-            f"{_looked_at(search)}"
+            f"{_looked_at(search)}; {CONFIRMED}"
         )
         yield Finding("parent-relocated", "warning", message, link.depth, link.path)
     for clash in search.name_clashes:
-        message = f"{clash.path} has the parent's name too, {short(clash.why)}; the parent is {chosen.path}"
+        message = (
+            f"{clash.path} has the parent's name too, {short(clash.why)}; the parent is {chosen.path}; {CONFIRMED}"
+        )
         yield Finding("parent-name-clash", "warning", message, link.depth, clash.path)
 
 
@@ -121,7 +124,8 @@ def _capacity_findings(chain: Chain, link: Link) -> Iterator[Finding]:
             told = line.sectors * 512
             if told != extent.size:
                 message = (
-                    f"the descriptor says {told} bytes, the extent {extent.label} has {extent.size}: the smaller counts"
+                    f"the descriptor says {told} bytes, the extent {extent.label} has {extent.size}: the smaller "
+                    f"counts; {CONFIRMED}"
                 )
                 yield Finding(
                     "capacity-mismatch", "warning", message, link.depth, link.path, None, start, abs(told - extent.size)
@@ -129,7 +133,10 @@ def _capacity_findings(chain: Chain, link: Link) -> Iterator[Finding]:
         start += line.sectors * 512
     if link.depth and link.size != chain.links[link.depth - 1].size:
         child = chain.links[link.depth - 1]
-        message = f"{link.size} bytes, its child {child.name} has {child.size}: ESXi wants equal capacities in a chain"
+        message = (
+            f"{link.size} bytes, its child {child.name} has {child.size}, expected as many: ESXi wants equal capacities "
+            f"in a chain; {CONFIRMED}"
+        )
         yield Finding("capacity-mismatch", "warning", message, link.depth, link.path, size=abs(link.size - child.size))
 
 
@@ -154,7 +161,7 @@ def _extent_findings(placed: Placed) -> Iterator[Finding]:
 def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding]:
     label = extent.file.label
     for padding in extent.header.padding:
-        message = f"{padding.field} holds {padding.value:#x}, expected only zeros"
+        message = f"{padding.field} holds {padding.value:#x}, expected only zeros; {CONFIRMED}"
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
     if extent.dirty:
         message = (
@@ -179,12 +186,24 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
 
 
 def _table_findings(placed: Placed) -> Iterator[Finding]:
-    """What is wrong with the entries of an extent; where its file cannot be read on, that."""
+    """What is wrong with the entries of an extent, and what does not fit in it."""
+    codes = set()
+    for finding in _told("its tables", placed, _bounded(_unreadable_entries(placed))):
+        codes.add(finding.code)
+        yield finding
+    if isinstance(placed.extent, SESparseExtent):
+        for finding in _told("its metadata", placed, _odd(placed, placed.extent)):
+            # Where grains are missing, the file's size adds nothing; nor does a second error where it cannot be read.
+            if finding.code not in codes.intersection(("truncated", "unreadable")):
+                yield finding
+
+
+def _told(what: str, placed: Placed, found: Iterator[Finding]) -> Iterator[Finding]:
+    """Findings, and where the file cannot be read on, that."""
     try:
-        yield from _bounded(_unreadable_entries(placed))
-        yield from _bounded(_audit(placed))
+        yield from found
     except UnreadableError as e:
-        message = f"its tables cannot be read, and nothing is told about the rest of them: {e}"
+        message = f"{what} cannot be read, and nothing is told about the rest of them: {e}"
         yield Finding("unreadable", "error", message, placed.depth, e.file, e.source_offset, size=e.size)
 
 
@@ -212,14 +231,12 @@ def _unreadable_entries(placed: Placed) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _audit(placed: Placed) -> Iterator[Finding]:
-    extent = placed.extent
-    if not isinstance(extent, SESparseExtent):
-        return
-    for odd in audit(extent):
+def _odd(placed: Placed, extent: SESparseExtent) -> Iterator[Finding]:
+    """What is odd about an extent, told from the whole disk."""
+    for odd in chained(audit(extent), check_headers(extent), check_spare(extent)):
         offset = None if odd.offset is None else placed.start + odd.offset
         yield Finding(
-            odd.code, "warning", odd.message, placed.depth, extent.file.label, odd.source_offset, offset, odd.size
+            odd.code, odd.level, odd.message, placed.depth, extent.file.label, odd.source_offset, offset, odd.size
         )
 
 
