@@ -2,10 +2,14 @@ r"""What this package adds to the file system of a target: ``/$sesparse$``, besi
 
 ::
 
-    /$sesparse$/snapshots/00-before_patch   each state that a snapshot froze; opened by --child, lists its files as text
+    /$sesparse$/snapshots/00-before_patch               each state that a snapshot froze: opened by --child, as text what
+                                                        it is made of
+    /$sesparse$/unmapped/vm-000002.vmdk/00000230e000-0.bin  each run that ``sesparse.unmapped`` calls present, its old bytes:
+                                                        its disk, its offset on the disk, the depth of its link
 
 Only virtual entries are added, in a file system of their own: no disk and no volume, so nothing that looks for operating
-systems meets it, and the guest's file systems stay as they are. Folders are filled when they are first looked into.
+systems meets it, and the guest's file systems stay as they are. Folders are filled when they are first looked into: opening
+a target reads no tables. Whatever walks the whole tree (``walkfs``, ``yara``) looks into them, as into ``/$fs$``.
 See :mod:`~dissect_sesparse.target.mounting` for how it gets there.
 """
 
@@ -13,12 +17,16 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
 from dissect.target.filesystem import VirtualDirectory, VirtualFile, VirtualFilesystem
 
+from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.evidence.findings import Finding
 from dissect_sesparse.evidence.safe_name import safe_names
+from dissect_sesparse.evidence.unmapped import unmapped
 from dissect_sesparse.target.context import CHILD_OF
 from dissect_sesparse.target.machine import sesparse_disks, states_of
 
@@ -30,10 +38,18 @@ if TYPE_CHECKING:
     from dissect.target.target import Target
 
     from dissect_sesparse.evidence.states import FrozenState
+    from dissect_sesparse.evidence.unmapped import UnmappedRun
+    from dissect_sesparse.target.container import SESparseContainer
 
 ROOT = "/$sesparse$"
 SNAPSHOTS = "snapshots"
 """The folder of the states that snapshots froze."""
+UNMAPPED = "unmapped"
+"""The folder of what was trimmed and is still there."""
+MAX_FILES = 50_000
+"""Runs of a disk that are files. Some 50 MB of memory."""
+MAX_LOOKED_AT = 64 * 1024**3
+"""Unmapped bytes of a disk that are read to tell which runs are present: some minutes."""
 
 
 def mount(target: Target) -> None:
@@ -45,7 +61,11 @@ def mount(target: Target) -> None:
     # Names in it differ by more than their case, so that it serves guests of either kind.
     tree = VirtualFilesystem(case_sensitive=False)
     if CHILD_OF not in target.props:
-        tree.map_file_entry(SNAPSHOTS, LazyDirectory(tree, SNAPSHOTS, lambda: _snapshots(target, tree)))
+        tree.map_file_entry(SNAPSHOTS, LazyDirectory(tree, SNAPSHOTS, partial(_snapshots, target, tree)))
+    disks = sesparse_disks(target)
+    for disk, name in zip(disks, safe_names(disk.chain.name for disk in disks)):
+        path = f"{UNMAPPED}/{name}"
+        tree.map_file_entry(path, LazyDirectory(tree, path, partial(_present, target, disk, tree, path)))
     target.fs.mount(ROOT, tree)
 
 
@@ -119,3 +139,36 @@ def _snapshots(target: Target, tree: VirtualFilesystem) -> Iterator[SnapshotFile
     states = states_of(target)
     for number, (state, name) in enumerate(zip(states, safe_names(state.name for state in states))):
         yield SnapshotFile(tree, f"{SNAPSHOTS}/{number:02}-{name}", state, target)
+
+
+class RunFile(VirtualFile):
+    """The old bytes of an unmapped run; at most 16 MiB."""
+
+    entry: UnmappedRun
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.entry.read())
+
+
+def _present(target: Target, disk: SESparseContainer, tree: VirtualFilesystem, folder: str) -> Iterator[RunFile]:
+    """The unmapped runs of a disk whose bytes are there. Where they are not all, log and findings say so."""
+    target.log.info("%s: reading what the guest trimmed", disk.chain.name)
+    count = looked_at = 0
+    problem = None
+    try:
+        for run in unmapped(disk.chain, contents=False):
+            looked_at += run.size if run.state in ("present", "empty", "contested") else 0
+            if run.state == "present":
+                if count == MAX_FILES or looked_at > MAX_LOOKED_AT:
+                    problem = (
+                        f"only the first {count} are files: sesparse.unmapped and dissect-sesparse recover have all"
+                    )
+                    break
+                count += 1
+                yield RunFile(tree, f"{folder}/{run.offset:012x}-{run.link.depth}.bin", run)
+    except SESparseError as e:
+        problem = f"the first {count} are files, then the tables cannot be read: {e}"
+    if problem is not None:
+        message = f"unmapped runs of {disk.chain.name} in {ROOT}/{folder}: {problem}"
+        target.log.error("%s", message)
+        disk.notes.append(Finding("files-left-out", "warning", message, 0, disk.chain.links[0].path))
