@@ -79,6 +79,8 @@ class ExtentBuilder:
         self._journal: dict[int, bytes] = {}  # slot -> record
         self._next_sequence = 4  # the first record of the extent known from ESXi has number 4
         self._dirty = False
+        self._written: dict[int, int] | None = None  # metadata that the file has, where the journal is ahead of it
+        self._logged: dict[int, bytes] = {}  # metadata sectors as the last transaction left them
 
     # Regions, in sectors. All but the headers start at, and take, a multiple of 2048 sectors.
 
@@ -307,6 +309,30 @@ class ExtentBuilder:
         self._next_sequence = max(self._next_sequence, sequence + 1)
         return slot
 
+    def checkpoint(self) -> None:
+        """Keep the file's metadata as it is now. What happens to grains from here on is only told by :meth:`commit`."""
+        self._written = self._metadata_words()
+        self._logged = self.metadata_sectors()
+
+    def commit(self, *, slot: int | None = None) -> dict[int, bytes]:
+        """Write all that changed since the last checkpoint or commit as one transaction into the journal.
+
+        Returns:
+            The new image of each sector that changed, as it is recorded: bitmap and backmap first, tables then.
+            Where nothing changed, nothing is written.
+        """
+        now = self.metadata_sectors()
+        changed = [n for n in {**self._logged, **now} if self._logged.get(n) != now.get(n)]
+        if not changed:
+            return {}
+        if len(changed) >= SLOT_SECTORS:
+            raise ValueError(f"{len(changed)} sectors changed, a record has room for {SLOT_SECTORS - 1}")
+        changed.sort(key=lambda n: (n < self.bitmap_sector, n))
+        images = {n: now.get(n, bytes(512)) for n in changed}
+        self.add_journal_record(self._next_sequence, images, slot=slot)
+        self._logged = now
+        return images
+
     def set_dirty(self, next_sequence: int | None = None) -> None:
         """Leave the extent as a host that lost power: its journal has to be replayed.
 
@@ -355,7 +381,7 @@ class ExtentBuilder:
         yield 1024, struct.pack("<3Q", 0xDEAFC0DE, self._next_sequence, 1)
         for slot, record in self._journal.items():
             yield self.slot_offset(slot), record
-        yield from _sectors(self._metadata_words())
+        yield from _sectors(self._metadata_words() if self._written is None else self._written)
         for place, data in sorted(self._data.items()):
             yield self.grain_offset(place), data
         yield self.file_size - 4096, b"\xff" * 4096

@@ -197,6 +197,30 @@ def journal_dirty(folder: Path) -> Path:
     return chain.write()
 
 
+def journal_replayed(folder: Path) -> Path:
+    """The host lost power, and two transactions are only in the journal."""
+    return _with_transactions(folder).write()
+
+
+def journal_torn(folder: Path) -> Path:
+    """The same, and the second of them was not written to its end."""
+    chain = _with_transactions(folder)
+    extent = chain.links[-1].extent
+    extent.patch(extent.slot_offset(1) + 3 * 512, b"\xee" * 512)
+    return chain.write()
+
+
+def _with_transactions(folder: Path) -> ChainBuilder:
+    chain = small_chain(folder)
+    extent = chain.links[-1].extent
+    extent.checkpoint()
+    for grain in (30, 31):
+        extent.allocate(grain, grain_data("lost", grain))
+        extent.commit()
+    extent.set_dirty()
+    return chain
+
+
 def truncated(folder: Path) -> Path:
     """A copy that was cut off in the middle of a grain; two more grains behind it are gone."""
     chain = small_chain(folder)
@@ -232,6 +256,8 @@ FINDING_CASES = {
     "parent-name-clash": (parent_name_clash, {}),
     "parent-missing": (parent_missing, {"unreadable": "zero"}),
     "journal-dirty": (journal_dirty, {}),
+    "journal-replayed": (journal_replayed, {}),
+    "journal-torn": (journal_torn, {}),
     "truncated": (truncated, {}),
     "entry-invalid": (entry_invalid, {}),
     "padding-nonzero": (padding_nonzero, {}),

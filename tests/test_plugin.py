@@ -95,6 +95,16 @@ FIELDS = {
         ("float", "entropy"),
         ("string", "signature"),
     ],
+    "virtualization/vmware/sesparse/journal": [
+        *COMMON,
+        ("varint", "index"),
+        ("varint", "sequence"),
+        ("varint", "generation"),
+        ("varint", "timer"),
+        ("string", "state"),
+        ("string[]", "regions"),
+        ("filesize", "size"),
+    ],
 }
 """What others rely on, in order."""
 FUNCTIONS = {"chain": "link", "findings": "finding", "map": "run"}
@@ -318,6 +328,33 @@ def test_where_one_disk_cannot_be_told_about(
 
 
 # States and sizes of built chains
+
+
+def test_journal(folder: Path) -> None:
+    chain = small_chain(folder)
+    extent = chain.links[-1].extent
+    extent.checkpoint()
+    for grain in (30, 31):
+        extent.allocate(grain, grain_data("lost", grain))
+        extent.commit()
+    extent.set_dirty()
+    records = list(target_of(chain.write()).sesparse.journal())
+    assert [(r.disk, r.link, r.depth) for r in records] == [("vm-000001.vmdk", "vm-000001.vmdk", 0)] * 2
+    assert [(r.index, r.sequence, r.generation, r.state) for r in records] == [
+        (0, 4, 1, "applied"),
+        (1, 5, 1, "applied"),
+    ]
+    assert records[0].regions == ["free_bitmap", "backmap", "grain_tables"]
+    assert records[0].size == 4 * 512
+    assert records[0].timer < records[1].timer
+
+
+def test_real_journal(real_path: Path, folder: Path) -> None:
+    """A clean extent: all is history."""
+    (folder / "real-sesparse.vmdk").write_bytes(real_path.read_bytes())
+    records = list(target_of(folder / "real-sesparse.vmdk", unreadable="zero").sesparse.journal())
+    assert [r.index for r in records] == list(range(32))
+    assert {(r.state, r.generation, r.size) for r in records} == {("history", 1, 6 * 512)}
 
 
 def test_dirty_and_zero(folder: Path) -> None:

@@ -8,6 +8,9 @@ Data flows one way through the modules of this room::
     header      const and volatile header, checked
     lanes       a whole table decoded at once (the trick)
     overlay     the tables of several links laid over one another (the same trick)
+    journal     the records of an extent's redo log, and which are whole
+    metadata    sectors laid over a file's own, and single entries held against one another
+    replay      a dirty extent's journal applied in memory
     census      how many entries of a table are in each state
     extent      what an extent is; ZERO and FLAT
     backmap     whose a place of the grains region is, by the extent's own inverse of its tables

@@ -16,6 +16,8 @@ from dissect.cstruct import cstruct
 sesparse_def = """
 #define SESPARSE_CONST_MAGIC       0x00000000cafebabe
 #define SESPARSE_VOLATILE_MAGIC    0x00000000cafecafe
+#define SESPARSE_JOURNAL_MAGIC     0x00000000deafc0de
+#define SESPARSE_RECORD_MAGIC      0x0000000000c0ffee
 #define SESPARSE_VERSION           0x0000000200000001   /* 2.1 */
 
 /* Sector 0. Confirmed. */
@@ -57,6 +59,34 @@ struct volatile_header {
     uint64  replay_journal;             /* 0x018 not 0: not shut down cleanly, the journal is to be replayed */
     char    padding[480];               /* 0x020 zero */
 };                                      /* 0x200 */
+
+/* Where journal_header_offset points, sector 2 of two. Seen once. */
+struct journal_header {
+    uint64  magic;                      /* 0x000 */
+    uint64  next_txn_seq_number;        /* 0x008 as in the volatile header */
+    uint64  generation;                 /* 0x010 */
+    uint64  reserved;                   /* 0x018 0 */
+    char    rest[480];                  /* 0x020 no padding: from 0x240 on the host's memory shows */
+};                                      /* 0x200 */
+
+struct journal_target {
+    uint64  sector;                     /* 0x000 in the file; 0 ends the list */
+    uint64  count;                      /* 0x008 sectors */
+};                                      /* 0x010 */
+
+/* First sector of each slot of the journal. Behind it the full new image of each target's sectors. Seen once. */
+struct journal_record {
+    uint64  magic;                      /* 0x000 */
+    uint64  generation;                 /* 0x008 as in the journal header */
+    uint64  slot;                       /* 0x010 its place in the journal */
+    uint64  length;                     /* 0x018 sectors, this one included */
+    uint64  checksum;                   /* 0x020 not identified: no common CRC, sum or hash; never relied on */
+    uint64  sequence;                   /* 0x028 transaction number */
+    uint64  ones;                       /* 0x030 0xffffffffffffffff */
+    uint64  timer;                      /* 0x038 microseconds, by its steps */
+    char    unknown[64];                /* 0x040 */
+    journal_target targets[24];         /* 0x080 */
+};                                      /* 0x200 */
 """
 
 c_sesparse = cstruct().load(sesparse_def)
@@ -73,3 +103,5 @@ TABLE_COVERS = TABLE_ENTRIES * GRAIN_SIZE
 """Bytes of the virtual disk that one grain table describes: 16 MiB."""
 REGION_STEP_SECTORS = 2048
 """Regions start at, and are rounded up to, multiples of this many sectors (1 MiB)."""
+SLOT_SECTORS = 25
+"""Sectors of a journal slot: a record's header and up to 24 images (seen once; 81 slots are in the usual 1 MiB)."""

@@ -87,6 +87,11 @@ class Header:
         """How many grain tables the capacity needs; more directory entries are never looked at."""
         return -(-self.capacity // TABLE_COVERS)
 
+    @property
+    def place_count(self) -> int:
+        """How many grains the grains region has room for."""
+        return -(-self.regions["grains"].size // GRAIN_SIZE)
+
 
 def read_header(file: EvidenceFile, *, allow_truncated: bool = False) -> Header:
     """Read and check both headers.

@@ -138,8 +138,17 @@ def link_of_descriptor(
 
 def link_of_extent(file: EvidenceFile, options: Options) -> Link:
     """A seSparse extent alone, without a descriptor."""
-    extent = SESparseExtent(file, allow_truncated=options.unreadable == "zero", residual=options.view == "residual")
+    extent = _open_sesparse(file, options)
     return Link(file.path, 0, None, (Placed(0, extent.size, extent, 0),))
+
+
+def _open_sesparse(file: EvidenceFile, options: Options) -> SESparseExtent:
+    return SESparseExtent(
+        file,
+        allow_truncated=options.unreadable == "zero",
+        residual=options.view == "residual",
+        journal=options.journal,
+    )
 
 
 def _open_extent(
@@ -188,7 +197,7 @@ def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options) -
     kind = magic_kind(file) or line.type
     truncated = options.unreadable == "zero"
     if kind == "SESPARSE":
-        extent = SESparseExtent(file, allow_truncated=truncated, residual=options.view == "residual")
+        extent = _open_sesparse(file, options)
     else:
         extent = SPARSE_EXTENTS[kind](file, allow_truncated=truncated)
     if kind != line.type:

@@ -28,13 +28,16 @@ from dissect_sesparse.disk.lanes import (
     unpack,
 )
 from dissect_sesparse.disk.overlay import Decode, Layer
+from dissect_sesparse.disk.replay import Replay, replay
 from dissect_sesparse.disk.residual import Residual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dissect_sesparse.disk.file import EvidenceFile
+    from dissect_sesparse.disk.metadata import Metadata
 
+_INVALID = int.from_bytes(INVALID_ENTRY, "little")
 _DIRECTORY_CHUNK = 8192
 """Directory entries looked at in one go (64 KiB, 128 GiB of the disk)."""
 
@@ -54,6 +57,7 @@ class SESparseExtent(Extent):
         file: The extent's file.
         residual: Show unmapped grains with their old bytes, where these are surely theirs.
         allow_truncated: Accept metadata regions that leave the file.
+        journal: Of a dirty extent: ``replay`` or ``ignore`` it.
 
     Raises:
         ExtentError: If the headers cannot be trusted.
@@ -62,11 +66,22 @@ class SESparseExtent(Extent):
     kind = "SESPARSE"
     grain_size = GRAIN_SIZE
 
-    def __init__(self, file: EvidenceFile, *, allow_truncated: bool = False, residual: bool = False):
+    def __init__(
+        self,
+        file: EvidenceFile,
+        *,
+        allow_truncated: bool = False,
+        residual: bool = False,
+        journal: str = "replay",
+    ):
         self.file: EvidenceFile = file
         self.header: Header = read_header(file, allow_truncated=allow_truncated)
-        self.metadata = file
+        self.metadata: Metadata = file
         """What directory, tables, free bitmap and backmap are read from: the file, or what a repair lays over it."""
+        self.replay: Replay | None = None
+        """What became of the journal; ``None`` for a clean extent, and where it is to be ignored."""
+        if self.dirty and journal == "replay":
+            self.replay, self.metadata = replay(file, self.header)
         self.size = self.header.capacity
         self._directory = self.header.regions["grain_directory"]
         self._tables = self.header.regions["grain_tables"]
@@ -79,6 +94,13 @@ class SESparseExtent(Extent):
     def dirty(self) -> bool:
         """Whether the extent was not closed cleanly, so that its journal may hold changes that its tables lack."""
         return self.header.replay_journal != 0
+
+    @property
+    def state(self) -> str:
+        """``clean``, ``dirty``, or ``replayed`` where its journal was."""
+        if not self.dirty:
+            return "clean"
+        return "replayed" if self.replay is not None and self.replay.applied else "dirty"
 
     @cached_property
     def place_limit(self) -> int:
@@ -265,13 +287,15 @@ class SESparseExtent(Extent):
         return state, place + offset % GRAIN_SIZE if placed else None
 
     def _broken(self, problem: str, field: str, value: int, where: int) -> UnreadableError:
+        advice = "unreadable=zero shows zeros there, and reports it"
+        if self.metadata is not self.file and value == _INVALID:
+            value = int.from_bytes(self.file.read_some(where, 8), "little")
+            problem = (
+                "the extent is dirty, and records of its journal that could not be applied put this entry in doubt"
+            )
+            advice = f"journal=ignore shows the tables as they lie, {advice}"
         return UnreadableError(
-            problem,
-            file=self.file.label,
-            field=field,
-            value=value,
-            source_offset=where,
-            advice="unreadable=zero shows zeros there, and reports it",
+            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=advice
         )
 
     def explain(self, offset: int) -> UnreadableError:

@@ -12,6 +12,7 @@
     parts      parts of a disk that each can be gone through alone
     unmapped   what the guest trimmed, and what is left of it
     unreferenced  grains in a file that no entry names
+    journals   the records of the journals, and what became of a dirty one
     audit      an extent's tables against one another, against its free bitmap and against its backmap
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them

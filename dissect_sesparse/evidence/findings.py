@@ -16,6 +16,7 @@ from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit
 from dissect_sesparse.evidence.headers import check_headers
+from dissect_sesparse.evidence.journals import journal_notes
 from dissect_sesparse.evidence.spare import check_spare
 
 if TYPE_CHECKING:
@@ -163,13 +164,8 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
     for padding in extent.header.padding:
         message = f"{padding.field} holds {padding.value:#x}, expected only zeros; {CONFIRMED}"
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
-    if extent.dirty:
-        message = (
-            f"replay_journal is {extent.header.replay_journal:#x}: the extent was not closed cleanly, "
-            "and changes in its journal are not shown"
-        )
-        offset = extent.header.regions["volatile_header"].offset + 0x18
-        yield Finding("journal-dirty", "warning", message, placed.depth, label, offset)
+    for note in journal_notes(extent):
+        yield Finding(note.code, note.level, note.message, placed.depth, label, note.source_offset)
     for region in extent.header.regions.values():
         if region.name != "grains" and region.end > extent.file.size:
             message = f"the file ends at byte {extent.file.size:#x}, inside or before its {region.name}"

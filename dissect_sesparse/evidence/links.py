@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.link import Link
 
 _CHUNK = 1024 * 1024
+STATES = ("clean", "replayed", "dirty")
+"""Of a link: that of its worst extent, by this order."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class LinkSummary:
     unmapped: int
     zero: int
     state: str
-    """``clean`` or ``dirty``: whether its extents were closed."""
+    """``clean``; ``dirty``: an extent was not closed; ``replayed``: then its journal was applied."""
     unknown: int = 0
     """Bytes whose state cannot be told: what the others lack then."""
 
@@ -38,13 +40,13 @@ def summaries(chain: Chain) -> Iterator[LinkSummary]:
         for placed in link.extents:
             for run in placed.extent.runs(0, placed.length):
                 sizes[run.state] += run.length
-        dirty = any(extent.dirty for extent in link.sesparse_extents)
+        states = [extent.state for extent in link.sesparse_extents]
         yield LinkSummary(
             link,
             sizes[State.ALLOCATED],
             sizes[State.UNMAPPED],
             sizes[State.ZERO],
-            "dirty" if dirty else "clean",
+            max(states, key=STATES.index, default="clean"),
             sizes[State.INVALID],
         )
 

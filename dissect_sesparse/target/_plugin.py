@@ -11,6 +11,7 @@ from dissect.target.plugin import Plugin, arg, export
 
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.evidence.journals import journal
 from dissect_sesparse.evidence.links import digest, summaries
 from dissect_sesparse.evidence.map import label, link_of
 from dissect_sesparse.evidence.parts import WHOLE
@@ -19,6 +20,7 @@ from dissect_sesparse.evidence.unmapped import STATES, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
 from dissect_sesparse.target.records import (
     FindingRecord,
+    JournalRecord,
     LinkRecord,
     RunRecord,
     UnmappedRecord,
@@ -190,6 +192,30 @@ class SESparsePlugin(Plugin):
                 **_content(run.content),
             )
         self.target.log.info("%s: %d unreferenced grains are zero, not listed", chain.name, counts.zero_grains)
+
+    @export(record=JournalRecord)
+    def journal(self) -> Iterator[Record]:
+        """Yield one record for each record of the extents' journals: the last changes of their metadata.
+
+        Its state tells whether it was ``applied`` to a dirty extent, is ``history``, or is ``torn``: not whole.
+        """
+        yield from self._of_each(self._journal)
+
+    def _journal(self, disk: SESparseContainer) -> Iterator[Record]:
+        for found in journal(disk.chain):
+            record = found.record
+            yield self._record(
+                JournalRecord,
+                disk.chain,
+                found.link,
+                index=record.slot,
+                sequence=record.sequence,
+                generation=record.generation,
+                timer=record.timer,
+                state=found.state,
+                regions=list(record.regions),
+                size=record.size,
+            )
 
     @export(record=FindingRecord)
     def findings(self) -> Iterator[Record]:

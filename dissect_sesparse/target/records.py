@@ -86,3 +86,17 @@ UnreferencedRecord = TargetRecordDescriptor(
         ("string", "signature"),
     ],
 )
+
+JournalRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/journal",
+    [
+        *_COMMON,
+        ("varint", "index"),
+        ("varint", "sequence"),
+        ("varint", "generation"),
+        ("varint", "timer"),
+        ("string", "state"),
+        ("string[]", "regions"),
+        ("filesize", "size"),
+    ],
+)

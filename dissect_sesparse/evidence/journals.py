@@ -1,0 +1,100 @@
+"""The journals of a chain's extents: every record, and what became of those of a dirty one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from dissect_sesparse.disk.errors import short
+from dissect_sesparse.disk.journal import Record, read_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.disk.link import Link
+    from dissect_sesparse.disk.replay import Replay
+    from dissect_sesparse.disk.sesparse import SESparseExtent
+
+BEST_EFFORT = "best effort: the records' checksum is not known, so none could be verified"
+
+
+@dataclass(frozen=True)
+class JournalRecord:
+    """A record of an extent's journal."""
+
+    link: Link
+    extent: SESparseExtent
+    record: Record
+    state: str
+    """``applied``, ``torn`` (not whole), or ``history``."""
+
+
+def journal(chain: Chain) -> Iterator[JournalRecord]:
+    """All records of all links, newest link first, each journal in the order of its slots.
+
+    Raises:
+        UnreadableError: If a journal cannot be read.
+    """
+    for link in chain.links:
+        for extent in link.sesparse_extents:
+            for record in read_journal(extent.file, extent.header).records:
+                yield JournalRecord(link, extent, record, _state(extent, record))
+
+
+def _state(extent: SESparseExtent, record: Record) -> str:
+    if extent.replay is not None:
+        return extent.replay.state_of(record)
+    return "history" if record.problem is None else "torn"
+
+
+class JournalNote(NamedTuple):
+    """What is to be said about a dirty extent's journal. ``source_offset`` is in bytes."""
+
+    code: str
+    level: str
+    message: str
+    source_offset: int
+
+
+def journal_notes(extent: SESparseExtent) -> Iterator[JournalNote]:
+    """What became of the journal of a dirty extent; nothing for a clean one."""
+    if not extent.dirty:
+        return
+    replay = extent.replay
+    flag = extent.header.regions["volatile_header"].offset + 0x18
+    dirty = f"replay_journal is {extent.header.replay_journal:#x}: the extent was not closed cleanly"
+    if replay is None:
+        yield JournalNote("journal-dirty", "warning", f"{dirty}, and changes in its journal are not shown", flag)
+        return
+    if replay.applied:
+        first, last = replay.applied[0].sequence, replay.applied[-1].sequence
+        message = (
+            f"{dirty}; {len(replay.applied)} records of its journal, numbers {first:#x} to {last:#x}, were replayed in "
+            f"memory and changed {replay.changed} sectors of metadata ({BEST_EFFORT})"
+        )
+        if replay.undone:
+            message += (
+                f"; {replay.undone} entries that it would make unallocated are allocated by the file's table, backmap and "
+                "bitmap, and cannot be read: were the tables copied later than the journal? (journal=ignore shows them)"
+            )
+        yield JournalNote("journal-replayed", "warning", message, flag)
+    else:
+        message = f"{dirty}, and nothing of its journal is shown: {short(replay.problem or 'it has no record', 500)}"
+        yield JournalNote("journal-dirty", "warning", message, flag)
+    if replay.damaged:
+        offset = replay.torn.offset if replay.torn is not None else extent.header.regions["journal"].offset
+        yield JournalNote("journal-torn", "warning", _torn(replay), offset)
+
+
+def _torn(replay: Replay) -> str:
+    message = f"the replay of the journal ended: {short(replay.problem or '', 500)}"
+    if replay.doubted:
+        message += f"; {replay.doubted} entries that records behind it contradict cannot be read"
+    if replay.distrusts_empty:
+        message += "; nothing tells what a lost record changed, so entries that say nothing cannot be read"
+    return (
+        f"{message} (journal=ignore shows the tables as they lie)"
+        if replay.doubted or replay.distrusts_empty
+        else message
+    )
