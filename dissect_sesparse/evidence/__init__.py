@@ -16,6 +16,7 @@
     audit      an extent's tables against one another, against its free bitmap and against its backmap
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them
+    surroundings  what lies beside a disk that no chain reaches, and what the snapshot list says otherwise
     findings   what is odd but readable, and what cannot be read
     inputs     the files that a recovery reads, with size, time and digest
     sparse_file   an output file: sparse, verified and gone on with, named when it is whole

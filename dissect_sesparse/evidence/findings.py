@@ -18,9 +18,10 @@ from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit
 from dissect_sesparse.evidence.headers import check_headers
 from dissect_sesparse.evidence.journals import journal_notes
 from dissect_sesparse.evidence.spare import check_spare
+from dissect_sesparse.evidence.surroundings import surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import PurePath
 
     from dissect_sesparse.disk.chain import Chain
@@ -47,9 +48,15 @@ class Finding:
     size: int | None = None
 
 
+OF_FOLDER = ("orphan-link", "snapshot-list-mismatch")
+"""Codes of findings about a folder: disks that share it have them in common."""
+
+
 def findings(chain: Chain) -> Iterator[Finding]:
-    """All findings of a disk: the ones known at its opening, then what its tables and its reads show."""
+    """All findings of a disk: those known at its opening, then what its folder, its tables and its reads show."""
     yield from opening_findings(chain)
+    for beside in surroundings(chain):
+        yield Finding(beside.code, beside.level, beside.message, beside.depth, beside.source)
     for link in chain.links:
         for placed in link.extents:
             yield from _table_findings(placed)
@@ -60,6 +67,22 @@ def findings(chain: Chain) -> Iterator[Finding]:
         )  # fmt: skip
     if (more := chain.unreadable.count - len(chain.unreadable.first)) > 0:
         yield Finding("unreadable", "error", f"{more} more ranges read as zeros", 0, size=chain.unreadable.size)
+
+
+class Once:
+    """Lets each finding about a folder through once, where several disks have it."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str, str]] = set()
+
+    def __call__(self, found: Iterable[Finding]) -> Iterator[Finding]:
+        for finding in found:
+            key = (finding.code, finding.message, str(finding.source))
+            if finding.code in OF_FOLDER:
+                if key in self._told:
+                    continue
+                self._told.add(key)
+            yield finding
 
 
 def _depth_of(chain: Chain, file: PurePath | str | None) -> int:

@@ -10,7 +10,7 @@ from dissect.target.exceptions import PluginError, UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.evidence.findings import Once, findings
 from dissect_sesparse.evidence.journals import journal
 from dissect_sesparse.evidence.links import digest, summaries
 from dissect_sesparse.evidence.map import label, link_of
@@ -220,11 +220,12 @@ class SESparsePlugin(Plugin):
     @export(record=FindingRecord)
     def findings(self) -> Iterator[Record]:
         """Yield what is odd about each disk, and what of it cannot be read."""
-        yield from self._of_each(self._findings)
+        once = Once()
+        yield from self._of_each(lambda disk: self._findings(disk, once))
 
-    def _findings(self, disk: SESparseContainer) -> Iterator[Record]:
+    def _findings(self, disk: SESparseContainer, once: Once) -> Iterator[Record]:
         chain = disk.chain
-        for finding in itertools.chain(disk.notes, findings(chain)):
+        for finding in once(itertools.chain(disk.notes, findings(chain))):
             yield self._record(
                 FindingRecord,
                 chain,
