@@ -105,6 +105,19 @@ FIELDS = {
         ("string[]", "regions"),
         ("filesize", "size"),
     ],
+    "virtualization/vmware/sesparse/file": [
+        *COMMON,
+        ("path", "path"),
+        ("filesize", "size"),
+        ("filesize", "recovered"),
+        ("digest", "digest"),
+        ("datetime", "mtime"),
+        ("datetime", "btime"),
+        ("varint", "inode"),
+        ("string", "filesystem"),
+        ("string", "named_by"),
+        ("string", "state"),
+    ],
 }
 """What others rely on, in order."""
 FUNCTIONS = {"chain": "link", "findings": "finding", "map": "run"}

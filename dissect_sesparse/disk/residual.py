@@ -36,6 +36,15 @@ def as_guest(extent: SESparseExtent) -> SESparseExtent:
     return shown
 
 
+def as_residual(extent: SESparseExtent) -> SESparseExtent:
+    """The same extent with its unmapped grains shown; it shares its file."""
+    if extent._residual is not None:
+        return extent
+    shown = copy(extent)
+    shown._residual = Residual(shown)
+    return shown
+
+
 class Residual:
     """The unmapped grains of an extent that still have bytes of their own.
 
@@ -58,6 +67,11 @@ class Residual:
                         at, until = part.grain - first, part.grain - first + part.count
                         shown[at * 8 + 7 : until * 8 : 8] = shown[at * 8 + 7 : until * 8 : 8].translate(_ALLOCATED)
         return bytes(shown)
+
+    @property
+    def bare_claim(self) -> Claim:
+        """The claim on bare entries that are not shown: NEVER, or UNKNOWN."""
+        return self._bare.claim
 
     def _parts(self, run: UnmappedRun) -> Iterator[ClaimedRun]:
         if run.place is None:

@@ -8,11 +8,16 @@
     states     the states of a VM that its snapshots froze
     links      one summary for each link of a chain
     map        the runs of the whole disk, and who answers for each
+    views      the disk as of each link, and what the guest wrote in the time of one
     content    digests, entropy and file type of some bytes
     parts      parts of a disk that each can be gone through alone
     unmapped   what the guest trimmed, and what is left of it
     unreferenced  grains in a file that no entry names
     journals   the records of the journals, and what became of a dirty one
+    ranges     a set of ranges
+    deleted    a deleted file, and what can be had of it
+    mft        which deleted files the MFTs of all states of an NTFS volume name
+    ntfs_files  which of their bytes are surely their own
     audit      an extent's tables against one another, against its free bitmap and against its backmap
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them

@@ -6,27 +6,26 @@ there. A run here is contiguous on the disk and in the extent, has one state and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE
-from dissect_sesparse.disk.chain import Chain
 from dissect_sesparse.disk.claims import Claim, claimed_runs
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.extent import MissingExtent
-from dissect_sesparse.disk.link import Link, Placed
-from dissect_sesparse.disk.residual import as_guest
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.content import Content, describe
 from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
+from dissect_sesparse.evidence.views import view_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.claims import ClaimedRun
+    from dissect_sesparse.disk.link import Link, Placed
     from dissect_sesparse.evidence.parts import Part
 
 MAX_RUN_GRAINS = 4096
@@ -107,7 +106,7 @@ def unmapped(
     counts = counts if counts is not None else Counts()
     for link in chain.links:
         after, before = times_of(chain, link)
-        below = _below(chain, link)
+        below = view_at(chain, link.depth + 1)
         for number, placed in enumerate(link.extents):
             tables = part.units(link.depth, number)
             if not isinstance(placed.extent, SESparseExtent) or tables is None:
@@ -150,23 +149,6 @@ def times_of(chain: Chain, link: Link) -> tuple[datetime | None, datetime | None
     after = snapshot_of_link(below, snapshots) if below is not None else None
     before = snapshot_of_link(link, snapshots)
     return after.created if after is not None else None, before.created if before is not None else None
-
-
-def _below(chain: Chain, link: Link) -> Chain | None:
-    """The disk as the links below one show it to the guest, whatever view the chain has."""
-    links = [replace(below, extents=tuple(map(_as_guest, below.extents))) for below in chain.links[link.depth + 1 :]]
-    if not links and chain.missing_parent is not None:
-        lost = MissingExtent(chain.size, str(chain.missing_parent))
-        links = [Link(None, link.depth + 1, None, (Placed(0, lost.size, lost, link.depth + 1),))]
-    # What cannot be read is not known here, not zeros.
-    options = replace(chain.options, unreadable="error")
-    return Chain(links, options, chain.missing_parent) if links else None
-
-
-def _as_guest(placed: Placed) -> Placed:
-    if not isinstance(placed.extent, SESparseExtent):
-        return placed
-    return placed._replace(extent=as_guest(placed.extent))
 
 
 def _parts(

@@ -13,6 +13,7 @@
     mounting      how that gets there
     child         a snapshot as a target
     _child        lists them
+    files         deleted files by name, from all states of a disk
     records       what they yield
     _plugin       the functions ``sesparse.*``
     autoload/     the files at the wheel's root that call ``register()`` when dissect.target is imported

@@ -10,6 +10,7 @@ from dissect.target.exceptions import PluginError, UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
 from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.evidence.deleted import measure
 from dissect_sesparse.evidence.findings import Once, findings
 from dissect_sesparse.evidence.journals import journal
 from dissect_sesparse.evidence.links import digest, summaries
@@ -19,6 +20,7 @@ from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 from dissect_sesparse.evidence.unmapped import STATES, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
 from dissect_sesparse.target.records import (
+    FileRecord,
     FindingRecord,
     JournalRecord,
     LinkRecord,
@@ -215,6 +217,38 @@ class SESparsePlugin(Plugin):
                 state=found.state,
                 regions=list(record.regions),
                 size=record.size,
+            )
+
+    @export(record=FileRecord)
+    def files(self) -> Iterator[Record]:
+        """Yield one record for each file that the guest deleted, by name, with what can be recovered of it.
+
+        On NTFS the deleted records of the MFT name files (``named_by`` is ``mft``), and on all file systems the older
+        states of the disk (``snapshot``). A file is ``complete`` where every byte comes from trimmed grains whose bytes
+        are there and surely its own, or from what nothing has overwritten since; else ``partial``, and ``digest`` is that
+        of the recovered bytes alone. ``link`` is the link in whose time the file was deleted, or the newest one that has it.
+        """
+        yield from self._of_each(self._files)
+
+    def _files(self, disk: SESparseContainer) -> Iterator[Record]:
+        from dissect_sesparse.target.files import deleted_files, mount_point  # only this reads file systems itself
+
+        for file in deleted_files(disk.chain, self.target.log.warning):
+            recovered = measure(file)
+            yield self._record(
+                FileRecord,
+                disk.chain,
+                file.link,
+                path=self.target.fs.path(f"{mount_point(self.target, disk, file)}/{file.path}"),
+                size=file.size,
+                recovered=recovered.size,
+                digest=recovered.digest,
+                mtime=file.mtime,
+                btime=file.btime,
+                inode=file.inode,
+                filesystem=file.filesystem,
+                named_by=file.named_by,
+                state=recovered.state,
             )
 
     @export(record=FindingRecord)

@@ -100,3 +100,20 @@ JournalRecord = TargetRecordDescriptor(
         ("filesize", "size"),
     ],
 )
+
+FileRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/file",
+    [
+        *_COMMON,
+        ("path", "path"),
+        ("filesize", "size"),
+        ("filesize", "recovered"),
+        ("digest", "digest"),
+        ("datetime", "mtime"),
+        ("datetime", "btime"),
+        ("varint", "inode"),
+        ("string", "filesystem"),
+        ("string", "named_by"),
+        ("string", "state"),
+    ],
+)

@@ -1,0 +1,81 @@
+"""Counting, hashing and reading what is left of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dissect_sesparse.evidence.deleted import CHUNK, Budget, DeletedFile, measure, read_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = bytes(range(256)) * 20000
+
+
+def file_of(size: int, *pieces: tuple[int, bytes]) -> DeletedFile:
+    fields = {"volume": "v", "path": "a/b", "mtime": None, "btime": None, "inode": 7, "filesystem": "ntfs"}
+    return DeletedFile(link=None, size=size, named_by="mft", pieces=lambda: iter(pieces), **fields)  # type: ignore[arg-type]
+
+
+def test_complete_and_partial() -> None:
+    whole = measure(file_of(10, (0, b"12345"), (5, b"67890")))
+    assert (whole.size, whole.state) == (10, "complete")
+    assert whole.digest == tuple(hashlib.new(name, b"1234567890").hexdigest() for name in ("md5", "sha1", "sha256"))
+    part = measure(file_of(10, (5, b"67890")))
+    assert (part.size, part.state) == (5, "partial")
+    assert part.digest is not None
+    assert part.digest[2] == hashlib.sha256(b"67890").hexdigest(), "of the recovered bytes alone"
+
+
+def test_nothing_left_and_nothing_ever() -> None:
+    assert measure(file_of(10)) == (0, None, "partial"), "no digest of no bytes"
+    empty = measure(file_of(0))
+    assert (empty.size, empty.state) == (0, "complete")
+    assert empty.digest is not None
+    assert empty.digest[0] == "d41d8cd98f00b204e9800998ecf8427e"
+
+
+def test_pieces_are_handed_on() -> None:
+    got = []
+    measure(file_of(10, (2, b"x"), (9, b"y")), lambda offset, data: got.append((offset, data)))
+    assert got == [(2, b"x"), (9, b"y")]
+
+
+def test_what_cannot_be_read_is_left_out_alone() -> None:
+    bad, errors = {5 * 512, CHUNK + 77 * 512}, []
+
+    def read(offset: int, size: int) -> bytes:
+        if any(offset <= at < offset + size for at in bad):
+            raise OSError("bad sector")
+        return DATA[offset : offset + size]
+
+    left, seen = 0, set()
+    for offset, data in read_pieces(read, 100 * 512 - 512 * 100, len(DATA), 512, errors.append):
+        assert data == DATA[offset : offset + len(data)]
+        assert offset >= left
+        left = offset + len(data)
+        seen |= set(range(offset // 512, -(-left // 512)))
+    assert set(range(len(DATA) // 512)) - seen == {at // 512 for at in bad}
+    assert len(errors) == 2
+
+
+def test_a_file_that_ends_early() -> None:
+    got = list(read_pieces(lambda offset, size: DATA[offset : min(offset + size, 3000)], 0, 10000, 512, pytest.fail))
+    assert b"".join(data for _, data in got) == DATA[:3000]
+
+
+def test_budget() -> None:
+    told: list[str] = []
+
+    def pieces() -> Iterator[tuple[int, bytes]]:
+        for offset in range(0, 1000, 10):
+            yield offset, bytes(10)
+
+    budget = Budget(55, told.append)
+    assert len(list(budget.of(pieces()))) == 5
+    assert not list(budget.of(pieces()))
+    assert len(told) == 1
+    assert "more bytes than its disk" in told[0]

@@ -1,0 +1,247 @@
+"""Deleted files of NTFS volumes that ntfs-3g changed, and of volumes that no driver would write."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import file_states
+import pytest
+from file_states import content
+from sesparse_builder import GRAIN, ChainBuilder
+
+from dissect_sesparse.disk.chain import open_chain
+from dissect_sesparse.evidence.deleted import measure
+from dissect_sesparse.target.files import deleted_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sesparse_builder import ExtentBuilder
+
+    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+
+
+class Told(NamedTuple):
+    file: DeletedFile
+    recovered: Recovered
+    pieces: dict[int, bytes]
+
+
+def told(path: Path, warn: Callable[[str], None] | None = None, **options: object) -> dict[str, Told]:
+    """The deleted files of a disk by their path; none is told twice."""
+    found: dict[str, Told] = {}
+
+    def unexpected(message: str) -> None:
+        pytest.fail(message)
+
+    with open_chain(path, **options) as chain:
+        for file in deleted_files(chain, warn or unexpected):
+            pieces: dict[int, bytes] = {}
+            recovered = measure(file, pieces.__setitem__)
+            assert file.path not in found
+            found[file.path] = Told(file, recovered, pieces)
+    return found
+
+
+CHANGED = bytearray(content("changed.bin", 80_000))
+CHANGED[8192 : 8192 + 4096] = content("patch", 4096)
+
+COMPLETE = {
+    # path: what names it, depth of the link that tells it, content
+    "base-gone.bin": ("mft", 2, content("base-gone.bin", 40_000)),
+    "spare0": ("snapshot", 2, content("spare0", 40)),  # its MFT record was used again
+    "spare1": ("mft", 1, content("spare1", 40)),
+    "note.txt": ("mft", 1, content("note.txt", 200)),
+    "session.bin": ("mft", 1, content("session.bin", 50_000)),
+    "changed.bin": ("mft", 1, bytes(CHANGED)),  # partly from the base, partly from delta 1
+    "Deep/inner/leaf.bin": ("mft", 1, content("leaf.bin", 30_000)),  # its folders are deleted too
+    "Docs/report.bin": ("mft", 0, content("report.bin", 60_001)),
+    "over.bin": ("mft", 0, content("over.bin", 30_000)),
+    "tiny.txt": ("mft", 0, content("tiny.txt", 77)),
+}
+PARTIAL = {"victim.bin": (1, 120_000), "early.bin": (0, 90_000)}
+"""Depth and size of files of whose clusters thief.bin, which is live, and over.bin, deleted later, got some."""
+
+
+@pytest.fixture(scope="module")
+def ntfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest descriptor. Never changed."""
+    return file_states.build("ntfs", tmp_path_factory.mktemp("ntfs")).write()
+
+
+@pytest.fixture(scope="module", params=["guest", "residual", "untrimmed"])
+def found(ntfs: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    if request.param == "untrimmed":
+        return told(file_states.build("ntfs", tmp_path_factory.mktemp("untrimmed"), trim=False).write())
+    return told(ntfs, view=request.param)
+
+
+def test_all_deleted_files_and_no_other(found: dict[str, Told]) -> None:
+    """No live one, none that was renamed, no folder, nothing of the file system itself."""
+    assert set(found) == {*COMPLETE, *PARTIAL}
+
+
+@pytest.mark.parametrize("path", COMPLETE)
+def test_complete(found: dict[str, Told], path: str) -> None:
+    named_by, depth, data = COMPLETE[path]
+    file, recovered, _ = found[path]
+    assert (file.named_by, file.link.depth, file.size) == (named_by, depth, len(data))
+    assert (recovered.size, recovered.state) == (len(data), "complete")
+    assert recovered.digest is not None
+    assert recovered.digest[2] == hashlib.sha256(data).hexdigest()
+    assert file.filesystem == "ntfs"
+    assert file.mtime is not None
+    assert file.mtime.year == 2024
+    assert file.btime is not None
+    assert file.btime <= file.mtime
+
+
+def test_reused_clusters_are_not_recovered(ntfs: Path, found: dict[str, Told]) -> None:
+    """What is recovered is the file's, and it is all that is left of it anywhere in the files of the VM."""
+    for path, (depth, size) in PARTIAL.items():
+        file, recovered, pieces = found[path]
+        assert (file.link.depth, file.size, recovered.state) == (depth, size, "partial")
+        data = content(path, size)
+        offsets = set()
+        for offset, piece in pieces.items():
+            assert piece == data[offset : offset + len(piece)]
+            offsets |= set(range(offset // 512 * 512, offset + len(piece), 512))
+        assert offsets == file_states.surviving(ntfs.parent, path, size)
+        assert recovered.size == sum(len(data[offset : offset + 512]) for offset in offsets)
+        assert 0 < recovered.size < size
+        assert recovered.digest is not None
+        assert recovered.digest[2] == hashlib.sha256(b"".join(pieces[offset] for offset in sorted(pieces))).hexdigest()
+
+
+def test_running_link_alone(ntfs: Path, tmp_path: Path) -> None:
+    """A copy of the newest state with no snapshot: what its MFT names is told all the same."""
+    with open_chain(ntfs) as chain:
+        raw = chain.read(0, chain.size)
+    builder = ChainBuilder(tmp_path / "vm", len(raw) // 512, {0: raw})
+    builder.add_delta()
+    found = told(builder.write())
+    assert {"tiny.txt", "note.txt"} & set(found)
+    assert "keep.txt" not in found
+    for path, (file, recovered, pieces) in found.items():
+        for offset, piece in pieces.items():
+            # What was trimmed is zeros in the copy. They are not the file's, or nothing tells that they are.
+            expected = bytes(CHANGED) if path == "changed.bin" else content(path.rpartition("/")[2], file.size)
+            assert piece == expected[offset : offset + len(piece)]
+        assert (recovered.state == "complete") == (recovered.size == file.size)
+    assert found["over.bin"].recovered.state == "partial"
+
+
+# Hostile
+
+
+def record_of(path: Path, name: str) -> tuple[int, int, int]:
+    """Where on the disk the deleted MFT record of a file in the root is, and where its data attribute is in that."""
+    from dissect.ntfs import NTFS
+    from dissect.util.stream import RangeStream
+
+    with open_chain(path) as chain:
+        ntfs = NTFS(RangeStream(chain.open(), 1 << 20, chain.size - (1 << 20)))
+        segment = next(r.segment for r in ntfs.mft.segments() if r.filename == name and not r.header.Flags & 1)
+        record = ntfs.mft.get(segment)
+        (start, _), *_ = ntfs.mft.get(0).dataruns()
+        return (1 << 20) + start * ntfs.cluster_size + segment * 1024, record.attributes.DATA.header.offset, segment
+
+
+def patched(folder: Path, name: str, *patches: tuple[int, bytes]) -> Path:
+    """The chain with bytes of the data attribute of a deleted record changed, in the newest link."""
+    builder = file_states.build("ntfs", folder / "vm")
+    path = builder.write()
+    place, attribute, _ = record_of(path, name)
+    extent: ExtentBuilder = builder.links[-1].extent
+    grain, skip = divmod(place, GRAIN)
+    with open_chain(path) as chain:
+        data = bytearray(chain.read(grain * GRAIN, GRAIN))
+    for offset, new in patches:
+        assert attribute + offset + len(new) < 510, "behind it are bytes that the update sequence protects"
+        data[skip + attribute + offset : skip + attribute + offset + len(new)] = new
+    extent.allocate(grain, bytes(data))
+    return builder.write()
+
+
+RUNS, SIZES, LENGTH = 0x40, 0x28, 0x04
+
+
+def sizes(size: int) -> tuple[int, bytes]:
+    return SIZES, struct.pack("<qqq", size, size, size)
+
+
+def grown(*more: tuple[int, bytes]) -> tuple[tuple[int, bytes], ...]:
+    """The attribute made so long that the bytes behind it belong to it."""
+    return (LENGTH, struct.pack("<I", 0x98)), (0x98, b"\xff\xff\xff\xff"), *more
+
+
+HOSTILE = {
+    "runs that come back to one cluster": grown(
+        (RUNS, b"\x21\x01\x00\x10" + b"\x11\x01\x00" * 25 + b"\x00"), sizes(26 * 1024)
+    ),
+    "runs that overlap": grown((RUNS, b"\x31\xff\x00\x10\x00" + b"\x21\xff\x01\x00" * 15 + b"\x00"), sizes(6_000_000)),
+    "a run without end": grown((RUNS, b"\x18" + b"\xff" * 7 + b"\x7f" + b"\x10\x00"), sizes(7_000_000)),
+    "a hole without end": grown((RUNS, b"\x08" + b"\xff" * 7 + b"\x7f" + b"\x00"), sizes(7_000_000)),
+    "a run before the volume": grown((RUNS, b"\x11\x10\x80\x00"), sizes(16 * 1024)),
+    "runs without end": grown((RUNS, b"\x11\x01\x01" * 29)),
+    "a size beyond all": grown(sizes((1 << 63) - 1)),
+    "a negative size": grown(sizes(-5)),
+    "no length": ((LENGTH, bytes(4)),),
+    "all ones": grown((RUNS - 0x30, b"\xff" * 0x80)),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_records(case: str, tmp_path: Path) -> None:
+    """Bounded, never another file's bytes, and the other files are told as ever."""
+    warnings: list[str] = []
+    path = patched(tmp_path, "over.bin", *HOSTILE[case])
+    found = told(path, warnings.append)
+    assert {"session.bin", "Docs/report.bin", "tiny.txt"} <= set(found)
+    hostile = found.get("over.bin")
+    if hostile is None:
+        assert warnings
+        return
+    assert hostile.recovered.size <= open_chain(path).size
+    assert hostile.recovered.state == "partial" or case in ("a hole without end", "runs that overlap")
+    told_sectors = b"".join(hostile.pieces.values())
+    for live in (b"keep.txt ", b"thief.bin ", b"renamed.txt "):
+        assert live not in told_sectors
+
+
+def test_attribute_list_without_end(tmp_path: Path) -> None:
+    """Not resident, a hole of 2^60 bytes: dissect.ntfs would go through all of it."""
+    attribute = struct.pack("<IIBBHHH", 0x20, 0x98, 1, 0, 0x40, 0, 0) + struct.pack(
+        "<QQHBxxxxxqqq", 0, 0, 0x40, 0, *(1 << 60,) * 3
+    )
+    warnings: list[str] = []
+    path = patched(tmp_path, "over.bin", *grown((0, attribute), (RUNS, b"\x08" + b"\xff" * 6 + b"\x0f" + b"\x00")))
+    found = told(path, warnings.append)
+    assert "over.bin" not in found
+    assert any("cannot be read" in warning for warning in warnings)
+    assert {"session.bin", "Docs/report.bin", "tiny.txt"} <= set(found)
+
+
+def test_two_records_for_the_same_clusters(tmp_path: Path) -> None:
+    """Both say that they changed at the same time: nothing tells whose the bytes are."""
+    builder = file_states.build("ntfs", tmp_path / "vm")
+    path = builder.write()
+    place, _, segment = record_of(path, "over.bin")
+    with open_chain(path) as chain:
+        record = chain.read(place, 1024)
+        spare = chain.read(place + 1024, 1024)  # the next one is overwritten by a copy
+        grain, skip = divmod(place + 1024, GRAIN)
+        data = bytearray(chain.read(grain * GRAIN, GRAIN))
+    assert spare[:4] == b"FILE"
+    copy = bytearray(record)
+    name = "over.bin".encode("utf-16-le")
+    copy[copy.index(name) : copy.index(name) + len(name)] = "twin.bin".encode("utf-16-le")
+    data[skip : skip + 1024] = copy
+    builder.links[-1].extent.allocate(grain, bytes(data))
+    found = told(builder.write(), lambda message: None)
+    assert {"over.bin", "twin.bin"} <= set(found), segment
+    for name in ("over.bin", "twin.bin"):
+        assert (found[name].recovered.size, found[name].recovered.state) == (0, "partial")
