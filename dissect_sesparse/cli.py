@@ -36,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder, or the one to go on in"
     )
     recovery.set_defaults(run=recover)
+    lost = commands.add_parser("descriptor", help="print a descriptor for an extent that has lost its own")
+    lost.add_argument("extent", metavar="EXTENT", help="a seSparse extent, *-sesparse.vmdk")
+    parent = lost.add_mutually_exclusive_group()
+    parent.add_argument(
+        "--parent", metavar="PATH", help="its parent's descriptor; without, the only one that fits is taken, if any"
+    )
+    parent.add_argument("--no-parent", action="store_true", help="it is a disk of its own, not a delta")
+    lost.set_defaults(run=descriptor)
     options = parser.parse_args(arguments)
     return options.run(options)
 
@@ -81,5 +89,12 @@ def plugin_path(options: argparse.Namespace) -> int:
 def recover(options: argparse.Namespace) -> int:
     """Recover what the guests of a target's disks trimmed."""
     from dissect_sesparse.commands.recover import run  # numpy and the like: no other command needs them
+
+    return run(options)
+
+
+def descriptor(options: argparse.Namespace) -> int:
+    """Print a descriptor for an extent that has lost its own."""
+    from dissect_sesparse.commands.descriptor import run
 
     return run(options)

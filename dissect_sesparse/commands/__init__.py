@@ -1,1 +1,1 @@
-"""The larger commands of ``dissect-sesparse``, one a module; what they share is in ``opening``."""
+"""The larger commands of ``dissect-sesparse``, one a module; what they share is in ``opening`` and ``text``."""

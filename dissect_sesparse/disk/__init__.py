@@ -24,6 +24,7 @@ Data flows one way through the modules of this room::
     cowd        the ESX sparse extent
     folder      which files evidence may name, and where they are
     parent      which descriptor is the parent, and why
+    lost        which descriptors may be the parent's of an extent whose own is lost
     link        one element of a chain: a descriptor with its extents
     window      a piece of the disk resolved over the whole chain
     reader      reads over the whole chain

@@ -15,6 +15,7 @@ from dissect_sesparse.disk.extent import MissingExtent
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, identity
 from dissect_sesparse.disk.link import Link, Placed, is_sesparse, link_of_descriptor, link_of_extent
+from dissect_sesparse.disk.lost import candidates_of
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.disk.parent import (
     ParentSearch,
@@ -22,7 +23,6 @@ from dissect_sesparse.disk.parent import (
     find_parent,
     judge,
     missing_parent,
-    near_descriptors,
 )
 from dissect_sesparse.disk.reader import Reader, Unreadable
 from dissect_sesparse.disk.window import Resolver, lane_size
@@ -241,7 +241,7 @@ def _search(links: list[Link], options: Options, top: Path | None) -> ParentSear
     if link.depth == 0 and options.parent is not None:
         return ParentSearch(link.descriptor, judge("option", options.parent, link.path, link.descriptor))
     if link.descriptor is None:
-        return ParentSearch(None, None, near_descriptors(link.path))
+        return ParentSearch(None, None, candidates_of(link.path, link.size))
     if not link.descriptor.has_parent or link.path is None:
         return None
     return find_parent(Folder(link.path.parent, top), link.path, link.descriptor, [above.path for above in links])

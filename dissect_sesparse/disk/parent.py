@@ -9,7 +9,6 @@ hint names an extent, the descriptor that names that extent is meant.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.descriptor import NO_PARENT, DiskDescriptor, parse_descriptor, read_descriptor
@@ -20,7 +19,7 @@ from dissect_sesparse.disk.hosted import embedded_descriptor, is_hosted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import PurePath
+    from pathlib import Path, PurePath
 
 
 @dataclass(frozen=True)
@@ -204,18 +203,6 @@ def _is_named(extent: Path, name: str | None, folder: Folder) -> bool:
         return False
 
 
-def near_descriptors(extent: PurePath | None) -> tuple[Candidate, ...]:
-    """The descriptors in an extent's folder: one of them is its parent's, and nothing says which."""
-    if not isinstance(extent, Path):
-        return ()
-    found = []
-    for path in Folder(extent.parent).files():
-        candidate = judge("search", path, extent, None)
-        if candidate.descriptor is not None:
-            found.append(candidate)
-    return tuple(found)
-
-
 def missing_parent(search: ParentSearch, link: PurePath | None) -> ParentError:
     """The error for a parent that is not to be had: what was looked for, where, and what was found instead."""
     looked_at = "; ".join(str(candidate) for candidate in search.candidates[:20]) or "nothing"
@@ -223,6 +210,7 @@ def missing_parent(search: ParentSearch, link: PurePath | None) -> ParentError:
     child = search.child
     if child is None:
         problem = f"no descriptor names this extent, so its parent is unknown; beside it: {looked_at}"
+        advice = f"{advice}; dissect-sesparse descriptor prints a descriptor for it"
         return ParentError(problem, file=link, expected="its descriptor in the same folder", advice=advice)
     # A hint may name a file of the child's own name elsewhere, which is missing: only as it stands it is a loop.
     kind = LoopError if any(c.why == ITSELF and c.how == "hint" for c in search.candidates) else ParentError

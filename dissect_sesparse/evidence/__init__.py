@@ -22,6 +22,7 @@
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them
     surroundings  what lies beside a disk that no chain reaches, and what the snapshot list says otherwise
+    new_descriptor  the text of a descriptor for an extent that has lost its own
     findings   what is odd but readable, and what cannot be read
     inputs     the files that a recovery reads, with size, time and digest
     sparse_file   an output file: sparse, verified and gone on with, named when it is whole
