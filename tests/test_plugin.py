@@ -70,6 +70,17 @@ FIELDS = {
         ("path", "source"),
         ("varint", "source_offset"),
     ],
+    "virtualization/vmware/sesparse/change": [
+        *COMMON,
+        ("varint", "offset"),
+        ("filesize", "size"),
+        ("string", "kind"),
+        ("boolean", "same"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+    ],
     "virtualization/vmware/sesparse/unmapped": [
         *COMMON,
         ("varint", "offset"),

@@ -23,6 +23,7 @@
     spare      the bytes of its metadata that nothing uses, and text that leaked into them
     surroundings  what lies beside a disk that no chain reaches, and what the snapshot list says otherwise
     new_descriptor  the text of a descriptor for an extent that has lost its own
+    changes    what differs between two states of a disk
     findings   what is odd but readable, and what cannot be read
     inputs     the files that a recovery reads, with size, time and digest
     sparse_file   an output file: sparse, verified and gone on with, named when it is whole

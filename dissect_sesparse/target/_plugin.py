@@ -10,6 +10,7 @@ from dissect.target.exceptions import PluginError, UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
 from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.evidence.changes import DiskState, changes
 from dissect_sesparse.evidence.deleted import measure
 from dissect_sesparse.evidence.findings import Once, findings
 from dissect_sesparse.evidence.journals import journal
@@ -17,9 +18,10 @@ from dissect_sesparse.evidence.links import digest, summaries
 from dissect_sesparse.evidence.map import label, link_of
 from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
-from dissect_sesparse.evidence.unmapped import STATES, unmapped
+from dissect_sesparse.evidence.unmapped import STATES, times_of, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
 from dissect_sesparse.target.records import (
+    ChangeRecord,
     FileRecord,
     FindingRecord,
     JournalRecord,
@@ -249,6 +251,66 @@ class SESparsePlugin(Plugin):
                 filesystem=file.filesystem,
                 named_by=file.named_by,
                 state=recovered.state,
+            )
+
+    @export(record=ChangeRecord)
+    @arg("--from", dest="from_", default="", metavar="STATE", help="a link or a snapshot; default: the oldest link")
+    @arg("--to", default="", metavar="STATE", help="a link or a snapshot; default: the newest link")
+    @arg("--compare", action="store_true", help="read both states, and tell whether the bytes are the same")
+    def changes(self, from_: str = "", to: str = "", compare: bool = False) -> Iterator[Record]:
+        """Yield one record for each range that differs between two states of a disk, as the links between them tell it.
+
+        A state is named by a link's file name or by a snapshot's name. ``kind`` is ``written``, ``zeroed`` or
+        ``unmapped``; ``reverted`` where only the other branch, or the state to start from, has something; ``unreadable``
+        where the entry is corrupt. ``same`` is only known with ``--compare``: what was written may be what was there.
+        """
+        from dissect_sesparse.target.machine import names_of_states, state_named
+
+        known = False
+        for disk in self._disks():
+            opened = []
+            try:
+                for name, depth in ((from_, len(disk.chain.links) - 1), (to, 0)):
+                    state = state_named(self.target, disk, name) if name else DiskState(disk.chain, depth)
+                    opened.append(state)
+                if None not in opened:
+                    known = True
+                    yield from self._changes(disk.chain, *opened, compare=compare)
+                else:
+                    self.target.log.info("%s has no state %s", disk.chain.name, from_ if opened[0] is None else to)
+            except SESparseError as e:
+                known = True
+                self.target.log.error("Not all is told about %s: %s", disk.chain.name, e)  # noqa: TRY400
+            finally:
+                for state in opened:
+                    if state is not None and state.chain is not disk.chain:
+                        state.chain.close()
+        if not known:
+            names = ", ".join(map(repr, names_of_states(self.target)))
+            wanted = " and ".join(repr(name) for name in (from_, to) if name)
+            self.target.log.error("No disk has the state %s: there are %s", wanted, names)
+
+    def _changes(self, chain: Chain, older: DiskState, newer: DiskState, *, compare: bool) -> Iterator[Record]:
+        @cache
+        def times(depth: int, of: str) -> tuple:
+            told = older.chain if of == "reverted" else newer.chain
+            return times_of(told, told.links[depth])
+
+        for change in changes(older, newer, compare=compare):
+            file = change.run.source.extent.file
+            after, before = times(change.link.depth, change.kind)
+            yield self._record(
+                ChangeRecord,
+                chain,
+                change.link,
+                offset=change.offset,
+                size=change.size,
+                kind=change.kind,
+                same=change.same,
+                source=self._path(file.label if file is not None else None),
+                source_offset=_place_in_file(change.run),
+                after=after,
+                before=before,
             )
 
     @export(record=FindingRecord)

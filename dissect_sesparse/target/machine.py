@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from dissect_sesparse.disk.errors import FileError, SESparseError
+from dissect_sesparse.disk.chain import open_chain
+from dissect_sesparse.disk.errors import FileError, OptionError, SESparseError
 from dissect_sesparse.disk.folder import Folder, identity, is_regular
-from dissect_sesparse.disk.options import CHOICES
+from dissect_sesparse.disk.options import CHOICES, Options
+from dissect_sesparse.evidence.changes import DiskState
 from dissect_sesparse.evidence.states import FrozenState, RunningDisk, frozen_states, lineage, list_of
 from dissect_sesparse.target.vm import OPENED_VM, OpenedVm, locate
 
@@ -33,8 +35,18 @@ def inherited_options(target: Target) -> dict[str, Any]:
     return {name: getattr(options, name) for name in CHOICES}
 
 
+_STATES = "dissect_sesparse.states"
+"""Where in ``target.props`` the states are kept, once they were looked for."""
+
+
 def states_of(target: Target) -> list[FrozenState]:
     """The states that the snapshots of a target froze, oldest first. What the list says that is not so goes to the log."""
+    if _STATES not in target.props:
+        target.props[_STATES] = _look_for_states(target)
+    return target.props[_STATES]
+
+
+def _look_for_states(target: Target) -> list[FrozenState]:
     vm: OpenedVm | None = target.props.get(OPENED_VM)
     if vm is not None:
         disks = [_running(disk, opened, vm.folder) for disk, opened in vm.disks]
@@ -77,3 +89,68 @@ def _is_related(path: Path, disks: list[RunningDisk]) -> bool:
     """Whether a descriptor is based on a link of these disks."""
     known = {identity(link) for disk in disks for link in disk.links}
     return is_regular(path) and any(identity(link) in known for link in lineage(path))
+
+
+# States by name
+
+
+def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState | None:
+    """The state of a disk that a name means: a link's file name (with or without ``.vmdk``), or a snapshot's name.
+
+    Returns:
+        The state; of a branch, over a chain of its own, which the caller closes. ``None`` where the disk has none of that
+        name.
+
+    Raises:
+        OptionError: If several snapshots with different links have the name.
+        SESparseError: If the branch cannot be opened.
+    """
+    links = disk.chain.links
+    for link in links:
+        if _is_named(link.name, name):
+            return DiskState(disk.chain, link.depth)
+    frozen = [(state.name, path) for state in states_of(target) if (path := _path_in(target, state, disk)) is not None]
+    rules = (
+        lambda told, _: told == name,
+        lambda told, _: _alike(told, name),
+        lambda _, path: _is_named(path.name, name),
+    )
+    matches = ({identity(path): path for told, path in frozen if rule(told, path)} for rule in rules)
+    paths = next(filter(None, matches), {})
+    if len(paths) > 1:
+        names = ", ".join(sorted(path.name for path in paths.values()))
+        raise OptionError(field="state", value=name, expected=f"the name of one link: that snapshot's may be {names}")
+    for found, path in paths.items():
+        depth = next((link.depth for link in links if identity(link.path) == found), None)
+        if depth is not None:
+            return DiskState(disk.chain, depth)
+        return DiskState(open_chain(path, Options.collect(inherited_options(target))), 0)
+    return None
+
+
+def names_of_states(target: Target) -> list[str]:
+    """All names that mean a state of some disk: those of links, newest first, then those of snapshots, oldest first."""
+    links = [link.name for disk in sesparse_disks(target) for link in disk.chain.links]
+    return list(dict.fromkeys([*links, *(state.name for state in states_of(target))]))
+
+
+def _is_named(file_name: str, name: str) -> bool:
+    return name in (file_name, file_name.removesuffix(".vmdk"))
+
+
+def _alike(a: str, b: str) -> bool:
+    return a.strip().casefold() == b.strip().casefold()
+
+
+def _path_in(target: Target, state: FrozenState, disk: SESparseContainer) -> Path | None:
+    """The descriptor that shows a disk in a state: a link of its chain, else of its node, else one that is based on it."""
+    links = {identity(path) for path in _links(disk)}
+    for frozen in state.disks:
+        if identity(frozen.path) in links:
+            return frozen.path
+    vm: OpenedVm | None = target.props.get(OPENED_VM)
+    node = next((told.node for told, opened in vm.disks if opened is disk), "") if vm is not None else ""
+    for frozen in state.disks:
+        if (not node or frozen.node == node) and links.intersection(identity(path) for path in lineage(frozen.path)):
+            return frozen.path
+    return None

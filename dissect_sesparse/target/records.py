@@ -117,3 +117,18 @@ FileRecord = TargetRecordDescriptor(
         ("string", "state"),
     ],
 )
+
+ChangeRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/change",
+    [
+        *_COMMON,
+        ("varint", "offset"),
+        ("filesize", "size"),
+        ("string", "kind"),
+        ("boolean", "same"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+    ],
+)

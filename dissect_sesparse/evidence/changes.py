@@ -1,0 +1,191 @@
+"""What the guest changed on a disk between two of its states.
+
+A link holds all that the guest did from the snapshot below it to the one above it, so nothing has to be compared: what lies
+between two states of one chain is what the links between them say, the newest first. States of two branches have a last
+common link; what the newer one's branch says was changed, and what only the other branch says was *reverted*: there the newer
+state has what both are based on. (From a newer state back to an older one of its own chain, all of it is.)
+
+Ranges that were written are told as the tables tell them: the guest may have written what was there before. Whether it has
+is found out by reading both states, where that is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE
+from dissect_sesparse.disk.chain import Chain
+from dissect_sesparse.disk.entry import Run, State
+from dissect_sesparse.disk.errors import ParentError, UnreadableError
+from dissect_sesparse.disk.folder import identity
+from dissect_sesparse.disk.residual import as_guest
+from dissect_sesparse.disk.sesparse import SESparseExtent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dissect_sesparse.disk.link import Link, Placed
+
+KINDS = ("written", "zeroed", "unmapped", "reverted", "unreadable")
+"""What may have happened to a range; ``unreadable``: a table entry that nothing can be told from."""
+_KIND_OF = {
+    State.ALLOCATED: "written",
+    State.ZERO: "zeroed",
+    State.UNMAPPED: "unmapped",
+    State.INVALID: "unreadable",
+}
+_CHUNK = 4 * 1024 * 1024
+"""Bytes that are compared at once."""
+
+
+class DiskState(NamedTuple):
+    """A state of a disk: the one that a link of a chain holds, with all links below it."""
+
+    chain: Chain
+    depth: int
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return self.chain.links[self.depth :]
+
+    @property
+    def name(self) -> str:
+        return self.chain.links[self.depth].name
+
+    def as_guest(self) -> Chain:
+        """The disk as the guest saw it then, whatever view the chain has. What cannot be read is not known, not zeros."""
+        return _shown(self.links, self.chain, self.chain.missing_parent)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A range that differs: contiguous on the disk and in the extent. Offsets and sizes in bytes."""
+
+    link: Link
+    """Which tells it: of the newer state's chain, for a reverted range of the other's."""
+    offset: int
+    size: int
+    kind: str
+    """One of :data:`KINDS`."""
+    run: Run
+    """As the link has it."""
+    same: bool | None = None
+    """Whether both states have the same bytes there; ``None`` where that is not known."""
+
+
+def changes(older: DiskState, newer: DiskState, *, compare: bool = False) -> Iterator[Change]:
+    """What was changed from one state of a disk to another, in the order of the disk.
+
+    Args:
+        older: The state to start from.
+        newer: The state to get to. Where it is the older one, or one of another branch, what was done is undone.
+        compare: Whether to read both, and cut the ranges where they begin or end to have the same bytes.
+
+    Raises:
+        ParentError: If the two have no link in common: they are states of different disks.
+        UnreadableError: If a table cannot be read.
+    """
+    ours, theirs = between(older, newer)
+    found = _found(ours, theirs, newer, older)
+    yield from _compared(found, older.as_guest(), newer.as_guest()) if compare else found
+
+
+def between(older: DiskState, newer: DiskState) -> tuple[tuple[Link, ...], tuple[Link, ...]]:
+    """The links of each state above their last common one: those of the newer state, then those of the older one.
+
+    Raises:
+        ParentError: If they have none in common.
+    """
+    theirs = {identity(link.path): number for number, link in enumerate(older.links) if link.path is not None}
+    for number, link in enumerate(newer.links):
+        if link.path is not None and identity(link.path) in theirs:
+            return newer.links[:number], older.links[: theirs[identity(link.path)]]
+    if older.chain is newer.chain:  # opened from a file object: the links have no paths, and are the same objects
+        return newer.links[: max(0, older.depth - newer.depth)], older.links[: max(0, newer.depth - older.depth)]
+    names = f"{older.name} and {newer.name}"
+    raise ParentError(f"{names} have no link in common: they are states of different disks", file=newer.links[0].path)
+
+
+def _found(ours: Sequence[Link], theirs: Sequence[Link], newer: DiskState, older: DiskState) -> Iterator[Change]:
+    size = newer.links[0].size
+    of_ours, of_theirs = ({link.depth: link for link in links} for links in (ours, theirs))
+    undone = _shown(theirs, older.chain) if theirs else None
+    for run in _shown(ours, newer.chain).runs() if ours else [Run(0, size, State.UNALLOCATED, None)]:
+        if run.state != State.UNALLOCATED:
+            yield Change(of_ours[run.source.depth], run.start, run.length, _KIND_OF[run.state], run)
+        elif undone is not None:
+            for part in undone.runs(run.start, run.length):
+                if part.state != State.UNALLOCATED:
+                    yield Change(of_theirs[part.source.depth], part.start, part.length, "reverted", part)
+
+
+def _shown(links: Sequence[Link], chain: Chain, missing: ParentError | None = None) -> Chain:
+    shown = [replace(link, extents=tuple(map(_as_guest, link.extents))) for link in links]
+    return Chain(shown, replace(chain.options, unreadable="error"), missing)
+
+
+def _as_guest(placed: Placed) -> Placed:
+    return placed._replace(extent=as_guest(placed.extent)) if isinstance(placed.extent, SESparseExtent) else placed
+
+
+def _compared(found: Iterator[Change], older: Chain, newer: Chain) -> Iterator[Change]:
+    """Cut the changes where the bytes of both states begin or end to be the same."""
+    for change in found:
+        start = change.offset
+        same: bool | None = None
+        end = start
+        for offset, size, equal in _parts(change, older, newer):
+            if end > start and equal != same:
+                yield _part(change, start, end, same)
+                start = end
+            same, end = equal, offset + size
+        yield _part(change, start, end, same)
+
+
+def _parts(change: Change, older: Chain, newer: Chain) -> Iterator[tuple[int, int, bool | None]]:
+    """Each grain of a change, and whether it has the same bytes in both states."""
+    end = change.offset + change.size
+    offset = change.offset
+    while offset < end:
+        until = min(end, offset - offset % _CHUNK + _CHUNK)
+        before, after = (_read(state, offset, until - offset) for state in (older, newer))
+        if before is not None and before == after:
+            yield offset, until - offset, True
+        else:
+            yield from _grains(offset, until, older, newer, before, after)
+        offset = until
+
+
+def _grains(
+    offset: int, end: int, older: Chain, newer: Chain, before: bytes | None, after: bytes | None
+) -> Iterator[tuple[int, int, bool | None]]:
+    start = offset
+    while start < end:
+        until = min(end, start - start % GRAIN_SIZE + GRAIN_SIZE)
+        a = before[start - offset : until - offset] if before is not None else _read(older, start, until - start)
+        b = after[start - offset : until - offset] if after is not None else _read(newer, start, until - start)
+        yield start, until - start, None if a is None or b is None else a == b
+        start = until
+
+
+def _read(state: Chain, offset: int, size: int) -> bytes | None:
+    """Bytes of a state; zeros where it was smaller, ``None`` where they cannot be had."""
+    try:
+        return state.read(offset, size).ljust(size, b"\0")
+    except UnreadableError:
+        return None
+
+
+def _part(change: Change, start: int, end: int, same: bool | None) -> Change:
+    if (start, end) == (change.offset, change.offset + change.size):
+        return replace(change, same=same)
+    run = change.run
+    place = None if run.place is None else run.place + start - run.start
+    return replace(
+        change,
+        offset=start,
+        size=end - start,
+        run=run._replace(start=start, length=end - start, place=place),
+        same=same,
+    )
