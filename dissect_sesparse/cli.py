@@ -44,8 +44,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parent.add_argument("--no-parent", action="store_true", help="it is a disk of its own, not a delta")
     lost.set_defaults(run=descriptor)
+    _add_fleet(commands)
     options = parser.parse_args(arguments)
     return options.run(options)
+
+
+def _add_fleet(commands: argparse._SubParsersAction) -> None:
+    from dissect_sesparse.commands import fleet as run  # loads no library of the extra
+
+    command = commands.add_parser("fleet", help="the records of many VMs, by many processes (extra: fleet)")
+    command.add_argument(
+        "patterns",
+        metavar="PATTERN",
+        nargs="+",
+        help="a .vmx, a folder, tar or zip with one, a disk; or with * ? [] **",
+    )
+    command.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder, or the one to go on in"
+    )
+    names = ",".join(run.FUNCTIONS)
+    command.add_argument(
+        "--functions",
+        metavar="NAMES",
+        type=run.functions,
+        default=run.DEFAULT,
+        help=f"of {names} (default: %(default)s)",
+    )
+    command.add_argument("--no-hash", action="store_true", help="do not hash and measure the trimmed bytes")
+    command.add_argument(
+        "--split-size", metavar="BYTES", type=run.positive, default=run.SPLIT,
+        help="a disk with more to hash is done in parts (default: %(default)s)",
+    )  # fmt: skip
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", metavar="N", type=run.positive, help="processes on this machine (default: one for each core)"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs already")
+    command.add_argument("--dashboard", action="store_true", help="serve Dask's dashboard, and print where")
+    command.set_defaults(run=fleet)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -96,5 +132,12 @@ def recover(options: argparse.Namespace) -> int:
 def descriptor(options: argparse.Namespace) -> int:
     """Print a descriptor for an extent that has lost its own."""
     from dissect_sesparse.commands.descriptor import run
+
+    return run(options)
+
+
+def fleet(options: argparse.Namespace) -> int:
+    """Run over a fleet."""
+    from dissect_sesparse.commands.fleet import run
 
     return run(options)

@@ -58,7 +58,7 @@ def ours(error: BaseException | None) -> SESparseError | None:
     return error
 
 
-def open_target(spec: str) -> Target:
+def open_target(spec: str | Path) -> Target:
     """Open a target for its disks alone."""
     from dissect.target.target import Target
 
@@ -67,11 +67,11 @@ def open_target(spec: str) -> Target:
     return Target.open(spec, **without)
 
 
-def disks_of(target: Target, spec: str) -> tuple[list[Source], list[dict[str, Any]]]:
-    """The seSparse disks of a target, and those that are not recovered from.
+def disks_of(target: Target, spec: str, at_least: int = 1) -> tuple[list[Source], list[dict[str, Any]]]:
+    """The seSparse disks of a target, and its others: ``failed`` ones cannot be opened, ``skipped`` ones are no seSparse.
 
     Raises:
-        RecoverError: If it has none that can be read.
+        RecoverError: If fewer than ``at_least`` can be read.
     """
     sources, others = [], []
     for disk in target.disks:
@@ -80,7 +80,7 @@ def disks_of(target: Target, spec: str) -> tuple[list[Source], list[dict[str, An
         else:
             others.append({"disk": str(disk), "state": "skipped", "reason": "no seSparse extent in its chain"})
     others += [{"disk": name, "state": "failed", "reason": why} for name, why in _broken(target, sources)]
-    if not sources:
+    if len(sources) < at_least:
         reasons = "; ".join(f"{other['disk']}: {other['reason']}" for other in others)
         raise RecoverError(f"no seSparse disk that can be read. {reasons}", file=spec)
     return sources, others

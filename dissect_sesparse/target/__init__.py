@@ -16,5 +16,6 @@
     files         deleted files by name, from all states of a disk
     records       what they yield
     _plugin       the functions ``sesparse.*``
+    disk_records  what they tell of one disk, or of a part of it
     autoload/     the files at the wheel's root that call ``register()`` when dissect.target is imported
 """

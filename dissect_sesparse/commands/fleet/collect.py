@@ -1,0 +1,188 @@
+"""What was told of a VM, put together: one file of JSON lines and one of Parquet for each function.
+
+Lines are streamed from the files of the pieces, so memory does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from dissect_sesparse.commands.fleet.data import Done, Survey
+from dissect_sesparse.commands.fleet.folder import FORMATS, FleetFolder, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from dissect_sesparse.commands.fleet.data import Piece, Settings, Vm
+
+_ROWS = 16384
+"""Of a row group."""
+_INT64 = range(-(1 << 63), 1 << 63)
+TOO_LARGE = "too_large"
+"""A column for what Parquet has no number for: places of 2**63 and more, which only corrupt entries name, as JSON."""
+
+
+def collect(settings: Settings, vm: Vm, survey: Survey, results: Mapping[int, Done | str]) -> dict[str, Any]:
+    """Write the files of a VM, and keep its row.
+
+    Args:
+        settings: Of the run.
+        vm: The VM.
+        survey: What the first look told.
+        results: What each task did, by its number; of one that failed, why.
+    """
+    folder = FleetFolder.of(settings)
+    folder.forget(vm)
+    spool = folder.spool(vm)
+    errors, counts = list(survey.errors), {}
+    ready: list[tuple[Path, Path]] = []
+    for function in settings.functions:
+        pieces, count, problems = _pieces(survey, results, function)
+        errors += problems
+        counts[f"{function}_records"] = count
+        files = [spool / piece.file for piece in pieces]
+        for kind, suffix in FORMATS.items():
+            temporary = spool / f"{function}{suffix}"
+            (_write_lines if kind == "jsonl" else _write_parquet)(temporary, files, function)
+            ready.append((temporary, folder.output(kind, function, vm)))
+    for temporary, path in ready:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(path)
+    state = "done" if survey.disks else "skipped"
+    if errors:
+        state = "incomplete" if survey.disks else "failed"
+    row = row_of(settings, vm, state, errors, survey) | counts
+    return folder.keep(vm, row, survey.inputs)
+
+
+def row_of(
+    settings: Settings, vm: Vm, state: str, errors: Sequence[str], survey: Survey | None = None
+) -> dict[str, Any]:
+    """What the table of all VMs says of one."""
+    survey = survey or Survey()
+    return {
+        "vm": vm.name,
+        "path": vm.path,
+        "inside": vm.inside,
+        "hostname": survey.names[0],
+        "domain": survey.names[1],
+        "state": state,
+        "errors": list(errors),
+        "skipped": list(survey.skipped),
+        "disks": len(survey.disks),
+        **{f"{function}_records": 0 for function in settings.functions},
+    }
+
+
+def _pieces(survey: Survey, results: Mapping[int, Done | str], function: str) -> tuple[list[Piece], int, list[str]]:
+    """The pieces of a function in the order of the disks, how many records they have, and what is missing.
+
+    What follows on a disk after something that is missing is left out, as if the disk had not been cut.
+    """
+    pieces, count, errors = [], 0, []
+    broken: set[int] = set()
+    found = [(piece, results[number]) for number, task in enumerate(survey.tasks) for piece in task]
+    for piece, result in sorted(found, key=lambda pair: (pair[0].disk, pair[0].number)):
+        if piece.function != function or piece.disk in broken:
+            continue
+        error = result if isinstance(result, str) else result.errors.get(piece.file)
+        if error is not None:
+            broken.add(piece.disk)
+            errors.append(f"{survey.disks[piece.disk]}: not all of {function} is told: {error}")
+        if not isinstance(result, str):
+            pieces.append(piece)
+            count += result.records[piece.file]
+    return pieces, count, errors
+
+
+def _write_lines(path: Path, files: Iterable[Path], function: str) -> None:
+    with whole(path, path.parent) as fh:
+        for file in files:
+            with file.open("rb") as lines:
+                while chunk := lines.read(1 << 20):
+                    fh.write(chunk)
+
+
+def _write_parquet(path: Path, files: Iterable[Path], function: str) -> None:
+    write_table(path, schema_of(function), (json.loads(line) for file in files for line in _lines(file)))
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as fh:
+        yield from fh
+
+
+# Parquet
+
+
+def schema_of(function: str) -> pa.Schema:
+    """The columns of a function's records: its fields, the VM before and what is too large behind."""
+    import pyarrow as pa
+
+    from dissect_sesparse.target.disk_records import DESCRIPTORS
+
+    fields = [(name, _type(kind)) for kind, name in DESCRIPTORS[function].get_field_tuples()]
+    return pa.schema([("vm", pa.string()), *fields, (TOO_LARGE, pa.string())])
+
+
+def _type(kind: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if kind.endswith("[]"):
+        return pa.list_(_type(kind[:-2]))
+    if kind == "digest":
+        return pa.struct([(name, pa.string()) for name in ("md5", "sha1", "sha256")])
+    return {
+        "varint": pa.int64(),
+        "filesize": pa.int64(),
+        "float": pa.float64(),
+        "datetime": pa.timestamp("us", tz="UTC"),
+    }.get(kind, pa.string())
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet, some at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    rows = iter(rows)
+    with whole(path, path.parent) as fh, pq.ParquetWriter(fh, schema, compression="zstd") as writer:
+        while batch := [_cells(row, times) for row in islice(rows, _ROWS)]:
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+
+
+def _cells(row: Mapping[str, Any], times: Iterable[str]) -> dict[str, Any]:
+    cells = dict(row)
+    for name in times:
+        if cells[name] is not None:
+            cells[name] = datetime.fromisoformat(cells[name])
+    if large := {name: value for name, value in row.items() if isinstance(value, int) and value not in _INT64}:
+        cells |= dict.fromkeys(large) | {TOO_LARGE: json.dumps(large)}
+    return cells
+
+
+def write_vms(folder: FleetFolder, functions: Sequence[str]) -> list[dict[str, Any]]:
+    """Write the table of all VMs of a folder, in the order of their paths. Its rows."""
+    import pyarrow as pa
+
+    rows = [state["row"] for state in folder.states().values()]
+    rows.sort(key=lambda row: (row["path"], row["inside"] or ""))
+    text, texts = pa.string(), pa.list_(pa.string())
+    columns = {"vm": text, "path": text, "inside": text, "hostname": text, "domain": text, "state": text}
+    columns |= {"errors": texts, "skipped": texts, "disks": pa.int64()}
+    columns |= {f"{function}_records": pa.int64() for function in functions}
+    columns["finished"] = pa.timestamp("us", tz="UTC")
+    lines = folder.parts / "vms.jsonl"
+    with whole(lines, folder.parts) as fh:
+        fh.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+    write_table(folder.parts / "vms.parquet", pa.schema(list(columns.items())), rows)
+    for name in ("vms.jsonl", "vms.parquet"):
+        (folder.parts / name).replace(folder.path / name)
+    return rows

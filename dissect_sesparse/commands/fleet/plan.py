@@ -1,0 +1,131 @@
+"""Which VMs some patterns name.
+
+A pattern is a path, or one with ``*``, ``?``, ``[...]`` and ``**`` (any folders; links to folders are not followed). It is
+expanded here, as Windows' shell does not. It may match ``.vmx`` files, folders, tar and zip files that hold them, and
+disks: of these the newest of each chain counts, and only where no VM among the matches has it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.commands.fleet.data import FleetError
+from dissect_sesparse.disk.detect import is_ours, newer_links
+from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.disk.folder import Folder, exists, identity, is_folder, is_regular
+from dissect_sesparse.disk.parent import descriptor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def find(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
+    """The VMs and disks that patterns name, each once, in the order of their paths: path, and ``.vmx`` in an archive.
+
+    Raises:
+        FleetError: If a pattern names nothing, or nothing that could be a VM or a disk.
+    """
+    vms: dict[tuple[str, str | None], None] = {}
+    disks: dict[str, Path] = {}
+    named: set[str] = set()
+    for pattern in patterns:
+        matches, literal = _matches(pattern)
+        found = 0
+        for path in matches:
+            for vm in _vms_of(path):
+                vms[vm] = None
+                found += 1
+            for disk in _disks_of(path):
+                disks[identity(disk)] = disk
+                found += 1
+            if literal and not found:  # whatever the user names: what is wrong with it is told in its row
+                disks[identity(path)] = path
+            if literal:
+                named.add(identity(path))
+                found += 1
+        if not found:
+            what = f"{len(matches)} files match, none of them a .vmx, a .vmdk, or a tar or zip with a .vmx"
+            raise FleetError(what if matches else "nothing matches", field="PATTERN", value=pattern)
+    loose = [(name, None) for name in _newest(disks, named, _disks_of_vms(vms))]
+    return sorted([*vms, *loose], key=lambda vm: (vm[0], vm[1] or ""))
+
+
+def _matches(pattern: str) -> tuple[list[Path], bool]:
+    """The paths that a pattern matches, and whether it is the name of one as it stands."""
+    path = Path(pattern).expanduser()
+    if "://" in pattern:
+        expected = "a path; options of the disks are taken from the environment, as DISSECT_SESPARSE_UNREADABLE"
+        raise FleetError(field="PATTERN", value=pattern, expected=expected)
+    if exists(path):
+        return [path], True
+    first = next((number for number, part in enumerate(path.parts) if _MAGIC.search(part)), None)
+    if first is None:
+        return [], False
+    top = Path(*path.parts[:first])
+    try:
+        return sorted(top.glob(str(Path(*path.parts[first:])))), False
+    except (OSError, ValueError) as e:
+        raise FleetError(str(e), field="PATTERN", value=pattern) from e
+
+
+def _vms_of(path: Path) -> Iterator[tuple[str, str | None]]:
+    """The VMs that a path is or holds."""
+    from dissect_sesparse.target.vm import configurations
+
+    try:
+        found = configurations(path)
+    except Exception:  # an archive that cannot be read: by its name it was to be one
+        yield identity(path), None
+        return
+    for vmx in found:
+        # One in an archive has no path of the analyst's disk
+        yield (identity(vmx), None) if isinstance(vmx, type(path)) else (identity(path), str(vmx))
+
+
+def _disks_of(path: Path) -> Iterator[Path]:
+    """The disks that a path is or holds, each by its descriptor where it has one."""
+    if is_folder(path):
+        for entry in sorted(path.iterdir()):
+            if entry.suffix.lower() == ".vmdk" and is_regular(entry):
+                yield from _disks_of(entry)
+    elif path.suffix.lower() == ".vmdk" and is_regular(path) and _may_be_ours(path):
+        yield descriptor_of(path) or path
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a disk has a seSparse extent, or cannot even be looked at: then its row says so."""
+    try:
+        with path.open("rb") as fh:
+            return is_ours(fh, path)
+    except (OSError, SESparseError):
+        return True
+
+
+def _disks_of_vms(vms: Iterable[tuple[str, str | None]]) -> set[str]:
+    """The newest descriptors of VMs, by what their .vmx says."""
+    from dissect_sesparse.target.vm import locate, read_vmx
+
+    found: set[str] = set()
+    for path, inside in vms:
+        if inside is not None:
+            continue
+        try:
+            folder = Folder(Path(path).parent)
+            found.update(identity(locate(folder, disk.filename)) for disk in read_vmx(Path(path)).disks)
+        except SESparseError:  # then none of the disks beside it is the VM's, and each is told about by itself
+            continue
+    return found
+
+
+def _newest(disks: dict[str, Path], named: set[str], taken: set[str]) -> list[str]:
+    """The disks that are no VM's and no older state of another one; those that were named themselves stay."""
+    kept = []
+    for name, path in disks.items():
+        above = {identity(newer) for newer in newer_links(path)}
+        if name in named or (name not in taken and not above & (taken | disks.keys())):
+            kept.append(name)
+    return kept
