@@ -23,35 +23,35 @@ def count_states(entries: bytes, place_limit: int) -> dict[State, int] | None:
         place_limit: The first place, in grains, that is not in the grains region or the file.
     """
     count = len(entries) // 8
-    states = entries[7::8].translate(_TO_STATE)
+    top = entries[7::8]
+    states = top.translate(_TO_STATE)
     counts = {State.ALLOCATED: states.count(3)}
     if counts[State.ALLOCATED] < count:
         counts |= {State.UNALLOCATED: states.count(0), State.UNMAPPED: states.count(1), State.ZERO: states.count(2)}
     if sum(counts.values()) != count:
         return None  # some other state
-    if counts.get(State.UNALLOCATED) and not _rest_is_zero(entries, states, count):
+    if counts.get(State.UNALLOCATED) == count:
+        return counts if entries == bytes(len(entries)) else None
+    used = {plane: content for plane in _PLACE_PLANES if (content := entries[plane::8]) != _ZEROS[:count]}
+    if counts.get(State.UNALLOCATED) and not _rest_is_zero(top, states, used):
         return None
-    return counts if _blocks_below(entries, place_limit >> 12, count) else None
+    return counts if _blocks_below(used, place_limit >> 12, count) else None
 
 
-def _rest_is_zero(entries: bytes, states: bytes, count: int) -> bool:
+def _rest_is_zero(top: bytes, states: bytes, used: dict[int, bytes]) -> bool:
     """Whether all UNALLOCATED entries are 0 as a whole."""
-    if states == _ZEROS[:count]:
-        return entries == bytes(len(entries))
-    mask = int.from_bytes(states.translate(_UNALLOCATED), "little")
-    low = entries[7::8].translate(bytes(value & 0xF for value in range(256)))
-    rest = int.from_bytes(low, "little")
-    for plane in _PLACE_PLANES:
-        content = entries[plane::8]
-        if content != _ZEROS[:count]:
-            rest |= int.from_bytes(content, "little")
-    return not rest & mask
+    if top.count(0) != states.count(0):
+        return False
+    rest = 0
+    for content in used.values():
+        rest |= int.from_bytes(content, "little")
+    return not rest & int.from_bytes(states.translate(_UNALLOCATED), "little")
 
 
-def _blocks_below(entries: bytes, block_limit: int, count: int) -> bool:
+def _blocks_below(used: dict[int, bytes], block_limit: int, count: int) -> bool:
     """Whether the blocks that the entries name are surely below the limit: by the highest byte that the limit has."""
     highest = max(0, (block_limit.bit_length() - 1) // 8)
-    if highest > 5 or any(entries[plane::8] != _ZEROS[:count] for plane in range(highest + 1, 6)):
+    if any(plane in used for plane in range(highest + 1, 6)):
         return False
     below = bytes(range(min(256, block_limit >> 8 * highest)))
-    return not entries[highest::8].translate(None, below)
+    return not used.get(highest, _ZEROS[:count]).translate(None, below)

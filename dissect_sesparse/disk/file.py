@@ -111,8 +111,10 @@ class EvidenceFile:
         return data
 
     def _read_once(self, offset: int, length: int) -> bytes:
-        if self.fd is not None:
-            return os.pread(self.fd, length, offset)
+        return self.read_raw(length, offset) if self.fd is None else os.pread(self.fd, length, offset)
+
+    def read_raw(self, length: int, offset: int) -> bytes:
+        """One read of a file object, whatever comes of it: for who looks at that, and has the arguments of ``pread``."""
         with self._lock:
             self.fh.seek(offset)
             return self.fh.read(length)

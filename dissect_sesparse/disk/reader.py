@@ -38,9 +38,9 @@ MAX_REMEMBERED = 100_000
 _TOUCHES = 16
 """So many single blocks of a window are looked up one by one, then it is resolved."""
 _MAX_TOUCHED = 4096
-_SPAN_SIZE = 1024 * 1024
+_SPAN_SIZE = 48 * 1024
 """Without ``pread``, pieces that lie together in so many bytes of a file are read in one go ..."""
-_GAP_SIZE = 32 * 1024
+_GAP_SIZE = 8 * 1024
 """... where no more bytes than this lie unused between two of them."""
 
 
@@ -288,7 +288,9 @@ def _read_of(state: State, source: Placed | None) -> Callable[[int, int], bytes]
         return _zeros
     if (fd := source.extent.fd) is not None:
         return partial(os.pread, fd)
-    read = source.extent.read_some
+    file, read = source.extent.file, source.extent.read_some
+    if file is not None and not source.extent.compressed:
+        return file.read_raw
     return lambda length, place: read(place, length)
 
 
@@ -335,31 +337,33 @@ def _read_spans(reads: _Reads, what: list[int], sizes: list[int], where: list[in
     pieces = [b""] * len(what)
     by_kind: dict[int, list[int]] = {}
     for number, kind in enumerate(what):
-        by_kind.setdefault(kind, []).append(number)
+        if kind in by_kind:
+            by_kind[kind].append(number)
+        else:
+            by_kind[kind] = [number]
     for kind, numbers in by_kind.items():
         read = reads[kind]
         if not reads.is_spanned(kind):
             for number in numbers:
                 pieces[number] = read(sizes[number], where[number])
             continue
-        numbers.sort(key=where.__getitem__)
-        for span in _spans(numbers, sizes, where):
-            start, last = where[span[0]], span[-1]
-            data = read(where[last] + sizes[last] - start, start)
-            for number in span:
-                pieces[number] = data[where[number] - start : where[number] - start + sizes[number]]
+        for start, end, span in _spans(sorted([(where[number], sizes[number], number) for number in numbers])):
+            data = read(end - start, start)
+            for place, size, number in span:
+                pieces[number] = data[place - start : place - start + size]
     return pieces
 
 
-def _spans(numbers: list[int], sizes: list[int], where: list[int]) -> Iterator[list[int]]:
+def _spans(wanted: list[tuple[int, int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
     """Groups of pieces, sorted by place, that are worth one read: small ones, close together, and never too many bytes."""
-    span = [numbers[0]]
-    for number in numbers[1:]:
-        last = span[-1]
-        gap = where[number] - where[last] - sizes[last]
-        if 0 <= gap <= _GAP_SIZE and where[number] + sizes[number] - where[span[0]] <= _SPAN_SIZE:
-            span.append(number)
-            continue
-        yield span
-        span = [number]
-    yield span
+    start = end = wanted[0][0]
+    span = []
+    for piece in wanted:
+        place, size, _ = piece
+        if not end <= place <= end + _GAP_SIZE or place + size > start + _SPAN_SIZE:
+            if span:
+                yield start, end, span
+            start, span = place, []
+        end = place + size
+        span.append(piece)
+    yield start, end, span
