@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recovery.add_argument(
         "-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder, or the one to go on in"
     )
+    recovery.add_argument(
+        "--files", action="store_true", help="also the deleted files by name, under DIR/files (see sesparse.files)"
+    )
     recovery.set_defaults(run=recover)
     lost = commands.add_parser("descriptor", help="print a descriptor for an extent that has lost its own")
     lost.add_argument("extent", metavar="EXTENT", help="a seSparse extent, *-sesparse.vmdk")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.commands.opening import (
@@ -18,8 +19,10 @@ from dissect_sesparse.evidence.recover import recover
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.evidence.deleted import DeletedFile
     from dissect_sesparse.evidence.recover import Recovery
 
 
@@ -32,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
         with progress_bar("recover") as progress:
             target = open_target(options.target)  # kept: when it goes, so do its disks
             sources, others = disks_of(target, options.target)
+            if options.files:
+                sources = [replace(source, files=_deleted_files(source.chain)) for source in sources]
             files = files_of(loader_of(target))
             recovery = recover(
                 sources, options.output, files=files, others=others, target=options.target, progress=progress
@@ -50,6 +55,13 @@ def run(options: argparse.Namespace) -> int:
     return 0 if recovery.complete else 1
 
 
+def _deleted_files(chain: Chain) -> Callable[[Callable[[str], None]], Iterable[DeletedFile]]:
+    """What gives the deleted files of a disk."""
+    from dissect_sesparse.target.files import deleted_files
+
+    return lambda warn: deleted_files(chain, warn)
+
+
 def _lines(recovery: Recovery) -> Iterator[str]:
     """What is said at the end, for each disk and of all."""
     for disk in recovery.report["disks"]:
@@ -62,6 +74,11 @@ def _lines(recovery: Recovery) -> Iterator[str]:
         yield f"{disk['disk']}: unreferenced: {', '.join(told) or 'none'}"
         if unreadable := disk["unmapped_unreadable"] + 4096 * disk["unreferenced_unreadable_grains"]:
             yield f"{disk['disk']}: {unreadable} bytes of its files cannot be read, and are not recovered"
+        if (files := disk.get("deleted_files")) is not None:
+            told = [f"{files[state]['files']} {state}" for state in ("complete", "partial") if files[state]["files"]]
+            lost = f"; {files['nothing']['files']} of which nothing is left" if files["nothing"]["files"] else ""
+            yield f"{disk['disk']}: deleted files: {', '.join(told) or 'none'}{lost}"
+            yield from files["warnings"]
         if disk["reason"]:
             yield f"{disk['disk']}: INCOMPLETE: {disk['reason']}"
         if errors := sum(finding["level"] == "error" for finding in disk["findings"]):

@@ -32,5 +32,6 @@
     safe_name  file names from names of the evidence
     recover_state  what was begun in a folder
     recover_disk   images and lines of one disk
+    recover_files  deleted files of one disk under their paths, and their lines
     recover    what guests trimmed, into a folder
 """

@@ -5,6 +5,7 @@ In the folder, for each disk::
     STEM.raw, STEM.map            the old bytes at their addresses, and which those are
     STEM.depthN.raw, .map         those of link N where a newer link has other bytes for the address
     STEM.unreferenced.bin         grains that no entry names, one behind the other
+    files/STEM/VOLUME/PATH        deleted files by name, where these are asked for (see ``recover_files``)
     manifest.jsonl                each unmapped run: source, digest, state, and where its bytes are now
     unreferenced.jsonl            the same for the runs of the ``.bin``
     report.json                   input files, options, versions, counts
@@ -27,6 +28,7 @@ from dissect_sesparse.evidence.inputs import changed, folders_of, hashed, input_
 from dissect_sesparse.evidence.json_lines import JsonLines
 from dissect_sesparse.evidence.links import summaries
 from dissect_sesparse.evidence.recover_disk import DiskRecovery, scanned
+from dissect_sesparse.evidence.recover_files import FilesRecovery
 from dissect_sesparse.evidence.recover_state import State, options_of, refuse_inside, versions
 from dissect_sesparse.evidence.safe_name import safe_stems
 from dissect_sesparse.evidence.sparse_file import OutputFile, RecoverError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.evidence.deleted import DeletedFile
     from dissect_sesparse.evidence.findings import Finding
 
 _PROVEN = ("options", "inputs", "outputs", "disks")
@@ -67,6 +70,8 @@ class Source:
     chain: Chain
     notes: tuple[Finding, ...] = ()
     """What its opening told beside what its files tell."""
+    files: Callable[[Callable[[str], None]], Iterable[DeletedFile]] | None = None
+    """Gets what takes warnings, gives the disk's deleted files; without, none are recovered by name."""
 
 
 def recover(
@@ -119,7 +124,7 @@ class _Run:
 
     def run(self) -> Recovery:
         refuse_inside(self.folder, folders_of(file for file, _ in self.inputs))
-        options = [options_of(chain) for chain in self.chains]
+        options = self._options()
         state = State.open(self.folder, [file for file, _ in self.inputs], options, self.others)
         told = _load(self.folder / "report.json")
         self._measure()
@@ -133,6 +138,12 @@ class _Run:
             raise RecoverError(f"{', '.join(differing)}: not what the evidence gives", file=self.folder / "report.json")
         self._tell(self.total - self.done)
         return Recovery(self.folder, report, self.written, told is not None and not self.written)
+
+    def _options(self) -> list[dict[str, Any]]:
+        """What each disk was opened with, and whether its files are wanted."""
+        return [
+            options_of(source.chain) | ({"files": True} if source.files is not None else {}) for source in self.sources
+        ]
 
     def _measure(self) -> None:
         """How many bytes are to be gone through."""
@@ -169,6 +180,10 @@ class _Run:
                 disk = DiskRecovery(source.chain, source.notes, self.folder, stem, manifest, index, self._tell)
                 disks.append(disk.recover())
                 self.written += disk.written
+                if source.files is not None:
+                    files = FilesRecovery(source.chain, self.folder, stem, manifest)
+                    disks[-1]["deleted_files"] = files.recover(source.files)
+                    self.written += files.written
             for lines in (manifest, index):
                 lines.finish()
                 self.written += lines.file.written
@@ -180,7 +195,7 @@ class _Run:
             "started": state.started,
             "finished": datetime.now(timezone.utc).isoformat(),
             "versions": versions(),
-            "options": [options_of(chain) for chain in self.chains],
+            "options": self._options(),
             "inputs": [file.as_json() for file, _ in self.inputs],
             "outputs": {name: _sha256(self.folder / name) for name in ("manifest.jsonl", "unreferenced.jsonl")},
             "disks": [*disks, *self.others],

@@ -19,9 +19,14 @@ def safe_stems(names: Iterable[str]) -> list[str]:
     return _unique(_safe(re.sub(r"\.vmdk$", "", name, flags=re.IGNORECASE), "-_") for name in names)
 
 
+def safe_part(name: str) -> str:
+    """A name that any system takes for a file or folder, dots kept inside; other names may become the same."""
+    return _safe(name, "-_.").rstrip(".") or "_"
+
+
 def safe_names(names: Iterable[str]) -> list[str]:
     """For each name one that any system takes for a file, dots kept inside, and no two alike but for their case."""
-    return _unique(_safe(name, "-_.").rstrip(".") or "_" for name in names)
+    return _unique(safe_part(name) for name in names)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,247 @@
+"""``dissect-sesparse recover --files``: deleted files under their paths, and their lines in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from pathlib import Path, PurePosixPath
+
+import file_states
+import make_vm
+import pytest
+from file_states import content
+from hypothesis import given
+from hypothesis import strategies as st
+from target_fixtures import example_vm, snapshot_of  # noqa: F401
+from test_ntfs_files import CHANGED, COMPLETE, PARTIAL
+
+from dissect_sesparse.cli import main
+from dissect_sesparse.disk.chain import open_chain
+from dissect_sesparse.evidence import recover_files
+from dissect_sesparse.evidence.deleted import DeletedFile
+from dissect_sesparse.evidence.recover import Source, recover
+from dissect_sesparse.evidence.recover_files import SafePaths
+from dissect_sesparse.evidence.sparse_file import RecoverError
+from dissect_sesparse.target.files import deleted_files
+
+
+def run(path: Path, out: Path) -> int:
+    return main(["recover", str(path), "-o", str(out), "--files"])
+
+
+def named(out: Path) -> dict[str, dict]:
+    """The lines of files by their path."""
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["path"]: line for line in lines if "path" in line}
+
+
+def test_example(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
+    before = snapshot_of(example_vm.parent)
+    assert run(example_vm, tmp_path / "out") == 0
+    assert f"deleted files: {len(make_vm.DELETED)} complete" in capsys.readouterr().out
+    lines = named(tmp_path / "out")
+    assert set(lines) == set(make_vm.DELETED)
+    for path, line in lines.items():
+        data = (tmp_path / "out" / line["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == line["digest"]["sha256"] == make_vm.DELETED[path]
+        assert (line["state"], line["size"], line["recovered"]) == ("complete", len(data), len(data))
+        assert line["file"].endswith(path)
+        assert line["ranges"] is None
+    assert snapshot_of(example_vm.parent) == before
+    written = snapshot_of(tmp_path / "out")
+    assert run(example_vm, tmp_path / "out") == 0
+    assert "verified, all was there" in capsys.readouterr().out
+    assert snapshot_of(tmp_path / "out") == written
+
+
+def test_all_of_a_volume(tmp_path: Path) -> None:
+    """The real driver's volume: the same files as ``sesparse.files`` tells; partial ones say which ranges they have."""
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    assert run(path, tmp_path / "out") == 0
+    lines = named(tmp_path / "out")
+    assert set(lines) == {*COMPLETE, *PARTIAL}
+    for name, (_, _, data) in COMPLETE.items():
+        assert (tmp_path / "out" / lines[name]["file"]).read_bytes() == data
+    assert bytes(CHANGED) == (tmp_path / "out" / lines["changed.bin"]["file"]).read_bytes()
+    for name, (_, size) in PARTIAL.items():
+        expected, whole = bytearray(size), content(name, size)
+        for offset, length in lines[name]["ranges"]:
+            expected[offset : offset + length] = whole[offset : offset + length]
+        assert (tmp_path / "out" / lines[name]["file"]).read_bytes() == bytes(expected)
+        assert sum(length for _, length in lines[name]["ranges"]) == lines[name]["recovered"]
+        starts = {offset for offset, _ in lines[name]["ranges"]}
+        assert not starts & {offset + length for offset, length in lines[name]["ranges"]}, "as long as can be"
+    found = [p for p in (tmp_path / "out" / "files").rglob("*") if p.is_file()]
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in found} == {line["file"] for line in lines.values()}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    told = report["disks"][0]["deleted_files"]
+    assert told["complete"]["files"] == len(COMPLETE)
+    assert told["partial"]["bytes"] == sum(lines[name]["recovered"] for name in PARTIAL)
+    assert told["warnings"] == []
+
+
+def test_without_it_nothing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    assert main(["recover", str(path), "-o", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "files").exists()
+    assert named(tmp_path / "out") == {}
+    assert run(path, tmp_path / "out") == 1, "begun without"
+    assert "use another folder" in capsys.readouterr().err
+
+
+def sources(path: Path) -> list[Source]:
+    chain = open_chain(path)
+    return [Source(chain, files=lambda warn: deleted_files(chain, warn))]
+
+
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off in the middle of a file: the next run goes on, and ends as if nothing had been."""
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    recover(sources(path), tmp_path / "whole")
+    real, count = recover_files._Output.put, 0
+
+    def breaks(self: object, offset: int, data: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count in (5, 9):
+            real(self, offset, data[: len(data) // 2])  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+        real(self, offset, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recover_files._Output, "put", breaks)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            recover(sources(path), tmp_path / "out")
+        count += 1
+    again = recover(sources(path), tmp_path / "out")
+    assert again.complete
+    whole, out = (snapshot_of(tmp_path / name) for name in ("whole", "out"))
+    assert {name: each[2] for name, each in whole.items() if not name.endswith("recover.json")}.keys() == {
+        name for name in out if not name.endswith("recover.json")
+    }
+    for name in whole:
+        if name not in ("recover.json", "report.json"):
+            assert whole[name][2] == out[name][2], name
+
+
+@pytest.mark.parametrize("change", ["flip", "fill", "remove"])
+def test_changed_files_are_told(tmp_path: Path, change: str) -> None:
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    recover(sources(path), tmp_path / "out")
+    line = named(tmp_path / "out")["victim.bin"]
+    file = tmp_path / "out" / line["file"]
+    if change == "remove":
+        before = file.read_bytes()
+        file.unlink()
+        assert not recover(sources(path), tmp_path / "out").verified
+        assert file.read_bytes() == before
+        return
+    offset = line["ranges"][0][0] if change == "flip" else line["ranges"][0][0] - 10  # in a hole
+    with file.open("r+b") as fh:
+        fh.seek(offset)
+        fh.write(b"\x5a")
+    with pytest.raises(RecoverError, match=r"victim\.bin.*does not hold what the evidence gives"):
+        recover(sources(path), tmp_path / "out")
+
+
+def test_symbolic_link_in_the_folder(tmp_path: Path, symlink: object) -> None:
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    (tmp_path / "elsewhere").mkdir()
+    monkey = sources(path)
+    recover([Source(monkey[0].chain, files=lambda warn: [])], tmp_path / "out")
+    (tmp_path / "out" / "manifest.jsonl").unlink()
+    (tmp_path / "out" / "report.json").unlink()
+    symlink(tmp_path / "out" / "files", tmp_path / "elsewhere")  # type: ignore[operator]
+    with pytest.raises(RecoverError, match="symbolic link"):
+        recover(monkey, tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# Names
+
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+HOSTILE = [
+    "../../etc/passwd", "/etc/passwd", "..", ".", "", "a/../../b", "C:\\Windows\\x", "con", "NUL.txt", "a/aux/b", "x.", "x ",
+    "a:stream", "-rf", "\x00", "\x1b[31m", "a\nb", "\u202egpj.exe", "A/b", "a/B", "a", "a/b/c", "a" * 300, "d/" * 300 + "e",
+    "é", "e\u0301", "~", "a~2", "<unknown>", "|", "\ud800",
+]  # fmt: skip
+
+
+def is_safe(parts: tuple[str, ...]) -> bool:
+    return all(
+        part and part not in (".", "..") and not part.startswith("-") and not part.endswith((".", " "))
+        and not RESERVED.fullmatch(part) and not re.search(r'[<>:"/\\|?*\x00-\x1f\x7f\u202a-\u202e]', part)
+        and len(part.encode()) < 100
+        for part in parts
+    )  # fmt: skip
+
+
+def test_hostile_paths() -> None:
+    paths = SafePaths()
+    made = [paths.of("disk", "volume", *path.split("/")) for path in HOSTILE * 3]
+    assert all(is_safe(parts) for parts in made)
+    assert len({"/".join(parts).casefold() for parts in made}) == len(made)
+    folders = {"/".join(parts[:n]).casefold() for parts in made for n in range(1, len(parts))}
+    assert not folders & {"/".join(parts).casefold() for parts in made}, "no file is where a folder is"
+    assert all(len("/".join(parts)) < 300 for parts in made)
+
+
+@given(st.lists(st.text(alphabet="aA/.:~2\\é\x00", max_size=12), max_size=30))
+def test_paths_are_safe_and_unique(names: list[str]) -> None:
+    paths = SafePaths()
+    made = [paths.of("d", "v", *name.split("/")) for name in names]
+    assert all(is_safe(parts) for parts in made)
+    keys = [unicodedata.normalize("NFC", "/".join(parts)).casefold() for parts in made]
+    assert len(set(keys)) == len(keys)
+    assert not {str(parent) for key in keys for parent in PurePosixPath(key).parents} & set(keys)
+
+
+def test_hostile_names_are_inert(tmp_path: Path) -> None:
+    """Written under the folder and nowhere else; the manifest has the real name."""
+
+    def deleted(name: str) -> DeletedFile:
+        fields = {"volume": "..", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"}
+        return DeletedFile(link=chain.links[0], path=name, size=4, pieces=lambda: iter([(0, b"data")]), **fields)  # type: ignore[arg-type]
+
+    chain = open_chain(file_states.build("ntfs", tmp_path / "vm").write())
+    out = tmp_path / "deep" / "out"
+    names = [name for name in HOSTILE if name != "\ud800"]
+    recover([Source(chain, files=lambda warn: map(deleted, names))], out)
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    files = [line for line in lines if "path" in line]
+    assert [line["path"] for line in files] == names
+    for line in files:
+        written = out / line["file"]
+        assert written.read_bytes() == b"data"
+        assert written.resolve().is_relative_to((out / "files").resolve())
+    assert {p.name for p in tmp_path.iterdir()} == {"vm", "deep"}
+    assert {p.name for p in (tmp_path / "deep").iterdir()} == {"out"}
+    assert len([p for p in (out / "files").rglob("*") if p.is_file()]) == len(names)
+
+
+def test_nothing_left_and_very_many_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recover_files, "MAX_RANGES", 3)
+    chain = open_chain(file_states.build("ntfs", tmp_path / "vm").write())
+    fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"}
+
+    def deleted(warn: object) -> list[DeletedFile]:
+        make = lambda path, size, pieces: DeletedFile(  # noqa: E731
+            link=chain.links[0], path=path, size=size, pieces=lambda: iter(pieces), **fields
+        )
+        return [
+            make("nothing", 1 << 62, []),
+            make("holes", 100, [(at, b"x") for at in range(0, 100, 10)]),
+            make("empty", 0, []),
+        ]
+
+    report = recover([Source(chain, files=deleted)], tmp_path / "out").report["disks"][0]["deleted_files"]
+    lines = named(tmp_path / "out")
+    assert lines["nothing"]["file"] is None
+    assert report["nothing"] == {"files": 1, "bytes": 0}
+    assert lines["holes"]["ranges"] == [[0, 1], [10, 1], [20, 1]]
+    assert lines["holes"]["more_ranges"] == 7
+    assert (tmp_path / "out" / lines["holes"]["file"]).read_bytes() == (b"x" + bytes(9)) * 10
+    assert (tmp_path / "out" / lines["empty"]["file"]).read_bytes() == b""
