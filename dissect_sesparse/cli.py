@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage; ``check``: 3 for findings."""
     parser = argparse.ArgumentParser(prog="dissect-sesparse", description="VMware ESXi snapshot disks in Dissect")
     parser.add_argument("--version", action="version", version=f"dissect-sesparse {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -39,6 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--files", action="store_true", help="also the deleted files by name, under DIR/files (see sesparse.files)"
     )
     recovery.set_defaults(run=recover)
+    checking = commands.add_parser(
+        "check", help="a table of what is odd about a target's disks; exit 0: nothing, 3: something, 1: unreadable"
+    )
+    checking.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a .vmx, a folder, tar or zip with one, a descriptor, an extent, or a sesparse:// URI of one",
+    )
+    checking.set_defaults(run=check)
     lost = commands.add_parser("descriptor", help="print a descriptor for an extent that has lost its own")
     lost.add_argument("extent", metavar="EXTENT", help="a seSparse extent, *-sesparse.vmdk")
     parent = lost.add_mutually_exclusive_group()
@@ -128,6 +137,13 @@ def plugin_path(options: argparse.Namespace) -> int:
 def recover(options: argparse.Namespace) -> int:
     """Recover what the guests of a target's disks trimmed."""
     from dissect_sesparse.commands.recover import run  # numpy and the like: no other command needs them
+
+    return run(options)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print what is odd about a target's disks."""
+    from dissect_sesparse.commands.check import run
 
     return run(options)
 
