@@ -97,6 +97,7 @@ def test_holes_are_skipped(folder: Path) -> None:
     assert [run.start // 512 for run in reader.runs() if run.state == State.ALLOCATED] == [3_000_000_000]
     assert reader.next_used(0) == 3_000_000_000 // 4096 * 4096 * 512
     assert reader.next_used(3_000_000_001 * 512) == 3_000_000_001 * 512
+    assert 1_000_000_000 * 512 <= reader.next_used(0, 1_000_000_000 * 512) <= 3_000_000_000 * 512
     assert reader.next_used(3_100_000_000 * 512) == reader.size
 
 

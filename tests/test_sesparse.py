@@ -100,6 +100,9 @@ def test_tables_in_any_order(tmp_path: Path, order: str) -> None:
     assert extent.next_used(0) == 0
     assert extent.next_used(TABLE + 1) == 2 * TABLE
     assert extent.next_used(4 * TABLE) == 5 * TABLE == extent.size
+    assert extent.next_used(TABLE + 1, 2 * TABLE) >= 2 * TABLE
+    assert extent.next_used(TABLE + 1, 3 * TABLE) == 2 * TABLE
+    assert extent.next_used(TABLE + 1, TABLE + 2) >= TABLE + 2
     check(extent)
     extent.close()
 

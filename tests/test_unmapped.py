@@ -10,10 +10,11 @@ import history
 import make_vm
 import pytest
 from history import Old, random_history
-from sesparse_builder import ChainBuilder, grain_data
-from target_fixtures import example_vm  # noqa: F401
+from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
+from target_fixtures import add_delta, example_vm  # noqa: F401
 
 from dissect_sesparse import open_chain
+from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.evidence.unmapped import STATES, Counts, UnmappedRun, unmapped
 
@@ -170,6 +171,27 @@ def test_example(example_vm: Path) -> None:  # noqa: F811
         (1, snapshots[0], snapshots[1]),
     }
     assert all(run.content is not None and len(run.content.digest) == 3 for run in runs)
+
+
+@pytest.mark.parametrize("what", ["unmapped", "runs"])
+def test_a_large_base_is_gone_through_once(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Not for each run of the link above it: the directory of a disk of 62 TiB has 32 MiB."""
+    sectors, runs = 62 << 31, 60
+    base, delta = ExtentBuilder(sectors), ExtentBuilder(sectors)
+    base.allocate(0, grain_data("base", 0))
+    for number in range(runs):
+        delta.unmap(number * 20_000_000, grain_data("old", number))
+    base.write(folder / "base-sesparse.vmdk")
+    text = descriptor([(sectors, "SESPARSE", "base-sesparse.vmdk")], cid="12345678")
+    (folder / "base.vmdk").write_bytes(text.encode())
+    path = add_delta(folder, "delta", delta, folder / "base.vmdk", "12345678", "12345679")
+    with open_chain(path) as chain:
+        (extent,) = chain.links[1].sesparse_extents
+        read, asked = extent.file.read_some, []
+        monkeypatch.setattr(extent.file, "read_some", lambda start, size: asked.append(size) or read(start, size))
+        states = [run.state for run in unmapped(chain)] if what == "unmapped" else [run.state for run in chain.runs()]
+    assert states.count("present" if what == "unmapped" else State.UNMAPPED) == runs
+    assert sum(asked) < 3 * 32 << 20
 
 
 def test_oracle_is_independent() -> None:

@@ -108,8 +108,9 @@ class Chain:
         return merged(self._runs(start, self.size if length is None else min(start + length, self.size)))
 
     def _runs(self, start: int, end: int) -> Iterator[Run]:
+        found: dict[int, int] = {}
         while start < end:
-            if (quiet := self._quiet_until(start, end)) > start:
+            if (quiet := self._quiet_until(start, end, found)) > start:
                 yield from self._resolver.quiet_runs(start, quiet)
                 start = quiet
                 continue
@@ -121,13 +122,19 @@ class Chain:
                     yield run._replace(start=first, length=last - first, place=place)
             start = min(window.end, end)
 
-    def _quiet_until(self, start: int, end: int) -> int:
-        """The end of the range from ``start`` on in which no table has to be asked."""
+    def _quiet_until(self, start: int, end: int, found: dict[int, int]) -> int:
+        """The end of the range from ``start`` on in which no table has to be asked.
+
+        ``found`` keeps, by extent, the next offset of which it may say anything: to look for it anew at each start would
+        read the directory of a large link again and again.
+        """
         for layer in self._resolver.layers:
             for placed in layer:
                 if placed.end > start and placed.start < end and placed.extent.sparse:
                     first = max(0, start - placed.start)
-                    used = placed.start + placed.extent.next_used(first)
+                    used = found.get(id(placed), -1)
+                    if used < start:
+                        used = found[id(placed)] = placed.start + placed.extent.next_used(first, end - placed.start)
                     if used < placed.end and not placed.extent.is_lost(first):
                         end = min(end, max(start, used))
         return end

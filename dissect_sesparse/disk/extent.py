@@ -38,8 +38,11 @@ class Extent(ABC):
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
         """``count`` lanes of ``lane`` bytes each, from ``start`` on, or ``None`` if nothing is said about any of them."""
 
-    def next_used(self, start: int) -> int:
-        """The first offset, ``start`` or later, about which anything may be said; at most ``size``."""
+    def next_used(self, start: int, end: int | None = None) -> int:
+        """The first offset, ``start`` or later, about which anything may be said; at most ``size``.
+
+        With ``end``, nothing is looked at from there on: what is returned then may be any offset not before it.
+        """
         return start
 
     def is_lost(self, start: int) -> bool:

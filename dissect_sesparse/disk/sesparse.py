@@ -187,10 +187,11 @@ class SESparseExtent(Extent):
             yield from range(first + len(data) // 8, first + count)  # came back short: not known to be empty
             first += count
 
-    def next_used(self, start: int) -> int:
-        for table in self.tables(start // TABLE_COVERS):
+    def next_used(self, start: int, end: int | None = None) -> int:
+        end = self.size if end is None else min(end, self.size)
+        for table in self.tables(start // TABLE_COVERS, -(-end // TABLE_COVERS)):
             return min(max(start, table * TABLE_COVERS), self.size)
-        return max(start, self.lost_from)
+        return max(start, min(end, self.lost_from))
 
     def entries(self, first_grain: int, count: int) -> bytes | None:
         """Raw table entries of ``count`` grains, 8 bytes each; ``None`` if no table covers any of them.
@@ -343,7 +344,7 @@ class SESparseExtent(Extent):
     def _table_runs(self, start: int, length: int | None) -> Iterator[Run]:
         end = self.size if length is None else min(start + length, self.size)
         while start < end:
-            if (used := self.next_used(start)) > start:
+            if (used := self.next_used(start, end)) > start:
                 yield Run(start, min(used, end) - start, State.UNALLOCATED, None)
                 start = used
                 continue

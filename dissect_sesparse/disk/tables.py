@@ -147,9 +147,10 @@ class TableExtent(Extent):
         for region in self.layout.metadata:
             yield min(region.offset // SECTOR, _MAX_PLACE), min(-(-region.end // SECTOR), _MAX_PLACE), region.name
 
-    def next_used(self, start: int) -> int:
+    def next_used(self, start: int, end: int | None = None) -> int:
         covers = self.layout.table_entries * self.grain_size
-        table, count = start // covers, self.layout.table_count
+        end = self.size if end is None else min(end, self.size)
+        table, count = start // covers, min(self.layout.table_count, -(-end // covers))
         while table < count:
             wanted = min(_DIRECTORY_CHUNK, (count - table) * 4)
             data = self.file.read_some(self.directory_offset(table), wanted)
@@ -158,7 +159,7 @@ class TableExtent(Extent):
             if empty < wanted:
                 return min(max(start, (table + empty // 4) * covers), self.size)
             table += wanted // 4
-        return self.size
+        return max(start, end)
 
     def entries(self, first_grain: int, count: int) -> bytes | None:
         """Raw table entries of ``count`` grains, 4 bytes each; ``None`` if all of them are 0.
@@ -258,7 +259,7 @@ class TableExtent(Extent):
 
     def _runs(self, start: int, end: int) -> Iterator[Run]:
         while start < end:
-            if (used := self.next_used(start)) > start:
+            if (used := self.next_used(start, end)) > start:
                 yield Run(start, min(used, end) - start, State.UNALLOCATED, None)
                 start = used
                 continue
