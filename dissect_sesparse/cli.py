@@ -56,9 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parent.add_argument("--no-parent", action="store_true", help="it is a disk of its own, not a delta")
     lost.set_defaults(run=descriptor)
+    _add_report(commands)
     _add_fleet(commands)
     options = parser.parse_args(arguments)
     return options.run(options)
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    page = commands.add_parser(
+        "report", help="write one HTML page: the chain, the map, findings, what the guest trimmed, input hashes"
+    )
+    page.add_argument("target", metavar="TARGET", help="a .vmx, a descriptor, an extent, or a sesparse:// URI of one")
+    page.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="the page, report.html for example"
+    )
+    page.add_argument("--no-hash", action="store_true", help="do not hash the input files and the trimmed runs")
+    page.add_argument("--force", action="store_true", help="replace a file of that name")
+    page.set_defaults(run=report)
 
 
 def _add_fleet(commands: argparse._SubParsersAction) -> None:
@@ -158,5 +172,12 @@ def descriptor(options: argparse.Namespace) -> int:
 def fleet(options: argparse.Namespace) -> int:
     """Run over a fleet."""
     from dissect_sesparse.commands.fleet import run
+
+    return run(options)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a page about a target's disks."""
+    from dissect_sesparse.commands.report import run
 
     return run(options)

@@ -11,7 +11,7 @@ import pytest
 import dissect_sesparse
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
-ROOMS = ["disk", "evidence", "target"]
+ROOMS = ["disk", "evidence", "page", "target"]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "autoload" not in path.parts)
 
 

@@ -12,6 +12,7 @@
     content    digests, entropy and file type of some bytes
     parts      parts of a disk that each can be gone through alone
     unmapped   what the guest trimmed, and what is left of it
+    strip      the runs of a whole disk as few cells
     unreferenced  grains in a file that no entry names
     journals   the records of the journals, and what became of a dirty one
     ranges     a set of ranges
@@ -34,4 +35,5 @@
     recover_disk   images and lines of one disk
     recover_files  deleted files of one disk under their paths, and their lines
     recover    what guests trimmed, into a folder
+    report     what one page can tell of some disks
 """

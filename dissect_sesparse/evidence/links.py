@@ -40,15 +40,19 @@ def summaries(chain: Chain) -> Iterator[LinkSummary]:
         for placed in link.extents:
             for run in placed.extent.runs(0, placed.length):
                 sizes[run.state] += run.length
-        states = [extent.state for extent in link.sesparse_extents]
         yield LinkSummary(
             link,
             sizes[State.ALLOCATED],
             sizes[State.UNMAPPED],
             sizes[State.ZERO],
-            max(states, key=STATES.index, default="clean"),
+            state_of(link),
             sizes[State.INVALID],
         )
+
+
+def state_of(link: Link) -> str:
+    """One of :data:`STATES`."""
+    return max((extent.state for extent in link.sesparse_extents), key=STATES.index, default="clean")
 
 
 def digest(link: Link) -> tuple[str, str, str]:
