@@ -380,8 +380,8 @@ def test_one_file_of_a_snapshot_is_gone(folder: Path, caplog: pytest.LogCaptureF
     assert children(target) == [("s1", ["a.vmdk"]), ("s2", ["a-000001.vmdk", "b-000001.vmdk"])]
     assert "s1: scsi0:1 gone.vmdk is left out: the file is missing" in caplog.text
     assert "scsi0:1 b.vmdk is in no snapshot of the list" in caplog.text
-    codes = [finding.code for finding in target.open_child("0").sesparse.findings()]
-    assert codes == ["snapshot-list-mismatch"]
+    told = [finding.message for finding in target.open_child("0").sesparse.findings() if "s1: " in finding.message]
+    assert told == ["s1: scsi0:1 gone.vmdk is left out: the file is missing"]
 
 
 def test_snapshot_of_the_running_disk(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
