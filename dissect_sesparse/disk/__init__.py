@@ -10,6 +10,7 @@ Data flows one way through the modules of this room::
     overlay     the tables of several links laid over one another (the same trick)
     journal     the records of an extent's redo log, and which are whole
     metadata    sectors laid over a file's own, and single entries held against one another
+    rebuild     a destroyed header rebuilt from the capacity
     replay      a dirty extent's journal applied in memory
     census      how many entries of a table are in each state
     extent      what an extent is; ZERO and FLAT

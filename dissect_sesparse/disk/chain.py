@@ -14,7 +14,7 @@ from dissect_sesparse.disk.errors import FileError, LoopError, ParentError
 from dissect_sesparse.disk.extent import MissingExtent
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, identity
-from dissect_sesparse.disk.link import Link, Placed, is_sesparse, link_of_descriptor, link_of_extent
+from dissect_sesparse.disk.link import Link, Placed, is_sesparse, link_of_descriptor, link_of_extent, was_sesparse
 from dissect_sesparse.disk.lost import candidates_of
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.disk.parent import (
@@ -164,7 +164,7 @@ def open_chain(source: Path | str | BinaryIO | list, options: Options | None = N
     options = options or Options.collect(keywords)
     file, path = open_source(source)
     try:
-        if not is_sesparse(file):
+        if not is_sesparse(file) and not was_sesparse(path, file.read_some(0, MAX_DESCRIPTOR_SIZE)):
             return _open_descriptor(path, file, options)
         if path is not None and (descriptor := descriptor_of(path)) is not None:
             file.close()

@@ -10,7 +10,7 @@ from dissect_sesparse.disk.descriptor import DiskDescriptor, looks_like_descript
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, is_regular, name_parts
-from dissect_sesparse.disk.link import SESPARSE_MAGIC, is_sesparse
+from dissect_sesparse.disk.link import SESPARSE_MAGIC, is_sesparse, was_sesparse
 from dissect_sesparse.disk.parent import descriptor_at, descriptor_of, find_parent
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def is_ours(fh: BinaryIO, source: object) -> bool:
     if isinstance(path, PurePath):
         if looks_like_descriptor(head) or head.startswith(HOSTED_MAGIC):  # which may have a descriptor inside
             return chain_is_ours(path) or (_says_sesparse(head) and _is_broken(path))  # type: ignore[arg-type]
-        return is_lost_descriptor(path, head)  # type: ignore[arg-type]
+        # Claimed, so that opening it says what is wrong, or rebuilds it.
+        return was_sesparse(path, head) or is_lost_descriptor(path, head)  # type: ignore[arg-type]
     # A descriptor without a folder: claimed where it says SESPARSE, so that the error says what is missing.
     return _says_sesparse(head)
 

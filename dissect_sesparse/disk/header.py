@@ -81,6 +81,8 @@ class Header:
     """Not 0: the extent was not closed cleanly."""
     padding: tuple[Padding, ...] = field(default=())
     """Bytes behind the headers that are not zero."""
+    rebuilt: tuple[str, ...] = field(default=())
+    """What of it was rebuilt from what, in words; empty where both headers are the file's own."""
 
     @property
     def table_count(self) -> int:
@@ -103,29 +105,56 @@ def read_header(file: EvidenceFile, *, allow_truncated: bool = False) -> Header:
     Raises:
         ExtentError: Naming the file, the field, its value and what was expected.
     """
-    const = _read_struct(file, 0, c_sesparse.const_header)
+    capacity, regions, padding = read_const(file, allow_truncated=allow_truncated)
+    volatile = read_struct(file, regions["volatile_header"].offset, c_sesparse.volatile_header)
+    _expect(file, volatile, "magic", c_sesparse.SESPARSE_VOLATILE_MAGIC, "volatile_header.")
+    return header_of(capacity // SECTOR, regions, volatile, padding)
+
+
+def read_const(
+    file: EvidenceFile, *, allow_truncated: bool = False
+) -> tuple[int, dict[str, Region], tuple[Padding, ...]]:
+    """Read and check the const header: capacity in bytes, regions, and what is odd.
+
+    Raises:
+        ExtentError: As :func:`read_header`.
+    """
+    const = read_struct(file, 0, c_sesparse.const_header)
     _check_const(file, const)
     regions = {
         name: Region(name, getattr(const, f"{name}_offset") * SECTOR, getattr(const, f"{name}_size") * SECTOR)
         for name in REGIONS
     }
     _check_sizes(file, const, regions)
-    _check_places(file, regions, allow_truncated=allow_truncated)
-    volatile_offset = regions["volatile_header"].offset
-    volatile = _read_struct(file, volatile_offset, c_sesparse.volatile_header)
-    _expect(file, volatile, "magic", c_sesparse.SESPARSE_VOLATILE_MAGIC, "volatile_header.")
+    check_places(file, regions, allow_truncated=allow_truncated)
+    return const.capacity * SECTOR, regions, tuple(_padding("const_header", 0xD0, const))
+
+
+def header_of(
+    capacity_sectors: int,
+    regions: dict[str, Region],
+    volatile: Any,
+    padding: tuple[Padding, ...] = (),
+    rebuilt: tuple[str, ...] = (),
+) -> Header:
+    """Put together what the const header and a volatile one say."""
     return Header(
-        capacity=const.capacity * SECTOR,
+        capacity=capacity_sectors * SECTOR,
         regions=regions,
         free_gt_number=volatile.free_gt_number,
         next_txn_seq_number=volatile.next_txn_seq_number,
         replay_journal=volatile.replay_journal,
-        padding=tuple(_padding("const_header", 0xD0, const))
-        + tuple(_padding("volatile_header", volatile_offset + 0x20, volatile)),
+        padding=padding + tuple(_padding("volatile_header", regions["volatile_header"].offset + 0x20, volatile)),
+        rebuilt=rebuilt,
     )
 
 
-def _read_struct(file: EvidenceFile, offset: int, struct: Any) -> Any:
+def read_struct(file: EvidenceFile, offset: int, struct: Any) -> Any:
+    """A structure at an offset in bytes.
+
+    Raises:
+        ExtentError: If the file ends before its end.
+    """
     data = file.read_some(offset, len(struct))
     if len(data) < len(struct):
         raise ExtentError(
@@ -162,7 +191,7 @@ def _check_const(file: EvidenceFile, const: Any) -> None:
         )
 
 
-def _needed_sectors(capacity_sectors: int) -> dict[str, int]:
+def needed_sectors(capacity_sectors: int) -> dict[str, int]:
     """How large each region must be for the capacity.
 
     The formulas are those of the first version of QEMU's patch, and hold for the real extent.
@@ -180,7 +209,7 @@ def _needed_sectors(capacity_sectors: int) -> dict[str, int]:
 
 
 def _check_sizes(file: EvidenceFile, const: Any, regions: dict[str, Region]) -> None:
-    for name, needed in _needed_sectors(const.capacity).items():
+    for name, needed in needed_sectors(const.capacity).items():
         if (size := regions[name].size // SECTOR) < needed:
             raise ExtentError(
                 f"too small for the capacity of {const.capacity:#x} sectors",
@@ -191,7 +220,7 @@ def _check_sizes(file: EvidenceFile, const: Any, regions: dict[str, Region]) -> 
                 advice=SALVAGE_ADVICE,
             )
     # Only what the capacity needs is ever read, but a directory far larger than that belongs to another disk.
-    needed = _needed_sectors(const.capacity)["grain_directory"]
+    needed = needed_sectors(const.capacity)["grain_directory"]
     if (size := regions["grain_directory"].size // SECTOR) > needed + REGION_STEP_SECTORS:
         raise ExtentError(
             f"far larger than the capacity of {const.capacity:#x} sectors needs",
@@ -203,7 +232,7 @@ def _check_sizes(file: EvidenceFile, const: Any, regions: dict[str, Region]) -> 
         )
 
 
-def _check_places(file: EvidenceFile, regions: dict[str, Region], *, allow_truncated: bool) -> None:
+def check_places(file: EvidenceFile, regions: dict[str, Region], *, allow_truncated: bool) -> None:
     """Regions lie inside the file and do not overlap. The grains only have to start there: the last are not written."""
     for region in regions.values():
         end = region.offset if region.name == "grains" else region.end

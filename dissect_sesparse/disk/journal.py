@@ -90,8 +90,13 @@ class Journal:
     """All slots with a record's magic, in the order of their places."""
 
 
-def read_journal(file: EvidenceFile, header: Header) -> Journal:
+def read_journal(file: EvidenceFile, header: Header, *, infer: bool = False) -> Journal:
     """Read all slots. Memory is bounded by :data:`MAX_SLOTS`, whatever the header says.
+
+    Args:
+        file: The extent.
+        header: Its headers.
+        infer: Where the journal's header is destroyed, take generation and next number from the newest whole record.
 
     Raises:
         UnreadableError: If the file cannot be read there.
@@ -102,6 +107,10 @@ def read_journal(file: EvidenceFile, header: Header) -> Journal:
     found = (_read_slot(file, header, region.offset, slot) for slot in range(slots))
     records = tuple(record for record in found if record is not None)
     generation, following, problem = _read_journal_header(file, header)
+    whole = [(record.generation, record.sequence) for record in records if record.problem is None]
+    if infer and generation is None and whole:
+        generation, last = max(whole)
+        following = min(last + 1, header.next_txn_seq_number)
     return Journal(generation, following, problem, slots, records)
 
 

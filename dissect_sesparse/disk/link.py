@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from dissect_sesparse.disk.c_sesparse import SECTOR, c_sesparse
 from dissect_sesparse.disk.c_vmdk import COWD_MAGIC, HOSTED_MAGIC
 from dissect_sesparse.disk.cowd import CowdExtent
+from dissect_sesparse.disk.descriptor import looks_like_descriptor
 from dissect_sesparse.disk.errors import ExtentError, SESparseError
 from dissect_sesparse.disk.extent import Extent, FlatExtent, MissingExtent, ZeroExtent
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.hosted import HostedExtent, is_hosted
-from dissect_sesparse.disk.parent import descriptor_in
+from dissect_sesparse.disk.parent import descriptor_at, descriptor_in
+from dissect_sesparse.disk.rebuild import Capacity, logged_capacities
 from dissect_sesparse.disk.sesparse import SESparseExtent
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     from dissect_sesparse.disk.descriptor import DiskDescriptor, ExtentDescriptor
     from dissect_sesparse.disk.options import Options
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 SESPARSE_MAGIC = c_sesparse.SESPARSE_CONST_MAGIC.to_bytes(8, "little")
 """The first eight bytes of a seSparse extent."""
+EXTENT_SUFFIX = "-sesparse.vmdk"
+"""How ESXi ends the name of an extent."""
 MAGICS = {"SESPARSE": SESPARSE_MAGIC, "SPARSE": HOSTED_MAGIC, "VMFSSPARSE": COWD_MAGIC}
 """The first bytes of each sparse type of extent."""
 
@@ -85,6 +89,13 @@ def is_sesparse(file: EvidenceFile) -> bool:
     return file.read_some(0, 8) == SESPARSE_MAGIC
 
 
+def was_sesparse(path: PurePath | None, head: bytes) -> bool:
+    """Whether a file is by its name a seSparse extent, and starts as one no more: encrypted, overwritten."""
+    known = (SESPARSE_MAGIC, HOSTED_MAGIC, COWD_MAGIC)
+    is_named = path is not None and path.name.lower().endswith(EXTENT_SUFFIX)
+    return is_named and not head.startswith(known) and not looks_like_descriptor(head)
+
+
 def magic_kind(file: EvidenceFile) -> str | None:
     """The sparse type of extent that a file starts as, if any."""
     head = file.read_some(0, len(SESPARSE_MAGIC))
@@ -138,17 +149,31 @@ def link_of_descriptor(
 
 def link_of_extent(file: EvidenceFile, options: Options) -> Link:
     """A seSparse extent alone, without a descriptor."""
-    extent = _open_sesparse(file, options)
+    extent = _open_sesparse(file, options, _of_parent(options))
     return Link(file.path, 0, None, (Placed(0, extent.size, extent, 0),))
 
 
-def _open_sesparse(file: EvidenceFile, options: Options) -> SESparseExtent:
+def _open_sesparse(file: EvidenceFile, options: Options, capacities: list[Capacity]) -> SESparseExtent:
+    if options.salvage:
+        capacities += logged_capacities(file.path.parent if file.path is not None else None)
     return SESparseExtent(
         file,
         allow_truncated=options.unreadable == "zero",
         residual=options.view == "residual",
         journal=options.journal,
+        salvage=options.salvage,
+        capacities=capacities,
     )
+
+
+def _of_parent(options: Options) -> list[Capacity]:
+    """The capacity of the parent that the user names: ESXi wants equal ones in a chain."""
+    try:
+        if options.salvage and options.parent is not None:
+            return [Capacity(descriptor_at(options.parent).size // SECTOR, f"the parent {options.parent.name}")]
+    except SESparseError:  # told when the parent is opened
+        pass
+    return []
 
 
 def _open_extent(
@@ -197,7 +222,7 @@ def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options) -
     kind = magic_kind(file) or line.type
     truncated = options.unreadable == "zero"
     if kind == "SESPARSE":
-        extent = _open_sesparse(file, options)
+        extent = _open_sesparse(file, options, [Capacity(line.sectors, "the descriptor's extent line")])
     else:
         extent = SPARSE_EXTENTS[kind](file, allow_truncated=truncated)
     if kind != line.type:

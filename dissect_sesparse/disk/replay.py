@@ -87,18 +87,19 @@ class _Plan:
     """Whether there was a record of which nothing tells what it changed."""
 
 
-def replay(file: EvidenceFile, header: Header) -> tuple[Replay, Metadata]:
+def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[Replay, Metadata]:
     """Apply the journal of a dirty extent.
 
     Args:
         file: The extent.
         header: Its headers.
+        infer: See :func:`~dissect_sesparse.disk.journal.read_journal`.
 
     Returns:
         What became of it, and what metadata is to be read from.
     """
     try:
-        journal = read_journal(file, header)
+        journal = read_journal(file, header, infer=infer)
     except UnreadableError as e:
         return Replay(problem=f"the journal cannot be read: {e}", damaged=True, distrusts_empty=True), LaidOver(
             file, {}, header.regions["grain_tables"]

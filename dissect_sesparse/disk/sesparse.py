@@ -14,7 +14,7 @@ from dissect_sesparse.disk.backmap import Backmap
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_COVERS, TABLE_ENTRIES, TABLE_SIZE
 from dissect_sesparse.disk.census import count_states
 from dissect_sesparse.disk.entry import Run, State, decode_directory_entry, decode_entry, merged
-from dissect_sesparse.disk.errors import UnreadableError
+from dissect_sesparse.disk.errors import ExtentError, UnreadableError
 from dissect_sesparse.disk.extent import Extent
 from dissect_sesparse.disk.header import MAX_FILE_SIZE, Header, read_header
 from dissect_sesparse.disk.lanes import (
@@ -28,11 +28,12 @@ from dissect_sesparse.disk.lanes import (
     unpack,
 )
 from dissect_sesparse.disk.overlay import Decode, Layer
+from dissect_sesparse.disk.rebuild import Capacity, rebuild_header
 from dissect_sesparse.disk.replay import Replay, replay
 from dissect_sesparse.disk.residual import Residual
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dissect_sesparse.disk.file import EvidenceFile
     from dissect_sesparse.disk.metadata import Metadata
@@ -58,6 +59,8 @@ class SESparseExtent(Extent):
         residual: Show unmapped grains with their old bytes, where these are surely theirs.
         allow_truncated: Accept metadata regions that leave the file.
         journal: Of a dirty extent: ``replay`` or ``ignore`` it.
+        salvage: Rebuild destroyed headers and tables.
+        capacities: What may be the capacity, for a destroyed header.
 
     Raises:
         ExtentError: If the headers cannot be trusted.
@@ -73,15 +76,22 @@ class SESparseExtent(Extent):
         allow_truncated: bool = False,
         residual: bool = False,
         journal: str = "replay",
+        salvage: bool = False,
+        capacities: Iterable[Capacity] = (),
     ):
         self.file: EvidenceFile = file
-        self.header: Header = read_header(file, allow_truncated=allow_truncated)
+        try:
+            self.header: Header = read_header(file, allow_truncated=allow_truncated)
+        except ExtentError as e:
+            if not salvage:
+                raise
+            self.header = rebuild_header(file, capacities, e, allow_truncated=allow_truncated)
         self.metadata: Metadata = file
         """What directory, tables, free bitmap and backmap are read from: the file, or what a repair lays over it."""
         self.replay: Replay | None = None
         """What became of the journal; ``None`` for a clean extent, and where it is to be ignored."""
         if self.dirty and journal == "replay":
-            self.replay, self.metadata = replay(file, self.header)
+            self.replay, self.metadata = replay(file, self.header, infer=salvage)
         self.size = self.header.capacity
         self._directory = self.header.regions["grain_directory"]
         self._tables = self.header.regions["grain_tables"]
@@ -97,7 +107,9 @@ class SESparseExtent(Extent):
 
     @property
     def state(self) -> str:
-        """``clean``, ``dirty``, or ``replayed`` where its journal was."""
+        """``clean``; ``dirty``, or ``replayed`` where its journal was; ``salvaged`` where anything was rebuilt."""
+        if self.header.rebuilt:
+            return "salvaged"
         if not self.dirty:
             return "clean"
         return "replayed" if self.replay is not None and self.replay.applied else "dirty"

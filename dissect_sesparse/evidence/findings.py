@@ -187,6 +187,8 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
     for padding in extent.header.padding:
         message = f"{padding.field} holds {padding.value:#x}, expected only zeros; {CONFIRMED}"
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
+    for message in extent.header.rebuilt:
+        yield Finding("header-rebuilt", "warning", message, placed.depth, label, 0)
     for note in journal_notes(extent):
         yield Finding(note.code, note.level, note.message, placed.depth, label, note.source_offset)
     for region in extent.header.regions.values():

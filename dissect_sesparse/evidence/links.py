@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.link import Link
 
 _CHUNK = 1024 * 1024
-STATES = ("clean", "replayed", "dirty")
+STATES = ("clean", "replayed", "dirty", "salvaged")
 """Of a link: that of its worst extent, by this order."""
 
 
@@ -28,7 +28,8 @@ class LinkSummary:
     unmapped: int
     zero: int
     state: str
-    """``clean``; ``dirty``: an extent was not closed; ``replayed``: then its journal was applied."""
+    """``clean``; ``dirty``: an extent was not closed; ``replayed``: then its journal was applied;
+    ``salvaged``: something of it was rebuilt."""
     unknown: int = 0
     """Bytes whose state cannot be told: what the others lack then."""
 
