@@ -12,6 +12,7 @@ Data flows one way through the modules of this room::
     metadata    sectors laid over a file's own, and single entries held against one another
     rebuild     a destroyed header rebuilt from the capacity
     replay      a dirty extent's journal applied in memory
+    salvage     destroyed directory and tables rebuilt from the backmap
     census      how many entries of a table are in each state
     extent      what an extent is; ZERO and FLAT
     backmap     whose a place of the grains region is, by the extent's own inverse of its tables

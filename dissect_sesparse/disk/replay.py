@@ -122,6 +122,29 @@ def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[
     return result, LaidOver(file, {**sectors, **doubts.sectors}, tables)
 
 
+def restore(file: EvidenceFile, header: Header) -> dict[int, bytes]:
+    """The sectors of a clean extent's metadata that its journal's history has, and that the file has lost (``salvage=1``).
+
+    All changes go through the journal, so that the newest image of a sector is what a clean extent has there (so it is in the
+    one real extent at hand). It stands in where it makes tables, backmap and bitmap agree more, or where what it
+    replaces is all zero and they agree no less.
+    """
+    try:
+        plan = _plan(read_journal(file, header, infer=True))
+        if plan.loses_unknown or not plan.records:
+            return {}
+        newest = _newest(plan.records)
+        lost = {number: image for number, image in newest.items() if _sector(file, number) != image}
+        if not lost:
+            return {}
+        touched = _Touched(file, header, plan.records)
+        before, after = touched.disagreements({}), touched.disagreements(lost)
+    except UnreadableError:
+        return {}
+    blank = not any(any(_sector(file, number)) for number in lost)
+    return lost if after < before or (blank and after == before) else {}
+
+
 # Which records
 
 

@@ -27,10 +27,12 @@ from dissect_sesparse.disk.lanes import (
     successive,
     unpack,
 )
+from dissect_sesparse.disk.metadata import LaidOver
 from dissect_sesparse.disk.overlay import Decode, Layer
 from dissect_sesparse.disk.rebuild import Capacity, rebuild_header
-from dissect_sesparse.disk.replay import Replay, replay
+from dissect_sesparse.disk.replay import Replay, replay, restore
 from dissect_sesparse.disk.residual import Residual
+from dissect_sesparse.disk.salvage import Salvage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,6 +94,14 @@ class SESparseExtent(Extent):
         """What became of the journal; ``None`` for a clean extent, and where it is to be ignored."""
         if self.dirty and journal == "replay":
             self.replay, self.metadata = replay(file, self.header, infer=salvage)
+        self.salvage: Salvage | None = None
+        """What was rebuilt of directory and tables; ``None`` where that is not wanted."""
+        self.restored = 0
+        """Sectors of metadata that the journal's history stands in for."""
+        if salvage:
+            if not self.dirty and (lost := restore(file, self.header)):
+                self.metadata, self.restored = LaidOver(file, lost), len(lost)
+            self.metadata = self.salvage = Salvage(self.metadata, self.header)
         self.size = self.header.capacity
         self._directory = self.header.regions["grain_directory"]
         self._tables = self.header.regions["grain_tables"]
@@ -108,7 +118,7 @@ class SESparseExtent(Extent):
     @property
     def state(self) -> str:
         """``clean``; ``dirty``, or ``replayed`` where its journal was; ``salvaged`` where anything was rebuilt."""
-        if self.header.rebuilt:
+        if self.header.rebuilt or self.restored or (self.salvage is not None and self.salvage.changed):
             return "salvaged"
         if not self.dirty:
             return "clean"
@@ -303,10 +313,14 @@ class SESparseExtent(Extent):
         advice = "unreadable=zero shows zeros there, and reports it"
         if self.metadata is not self.file and value == _INVALID:
             value = int.from_bytes(self.file.read_some(where, 8), "little")
-            problem = (
-                "the extent is dirty, and records of its journal that could not be applied put this entry in doubt"
-            )
-            advice = f"journal=ignore shows the tables as they lie, {advice}"
+            if self.replay is not None and self.replay.in_doubt:
+                problem = (
+                    "the extent is dirty, and records of its journal that could not be applied contradict this entry"
+                )
+                advice = f"journal=ignore shows the tables as they lie, {advice}"
+            elif self.salvage is not None:
+                problem = "it is destroyed, and neither the backmap nor the journal tells what it was"
+                advice = f"without salvage=1 it is read as it lies, {advice}"
         return UnreadableError(
             problem, file=self.file.label, field=field, value=value, source_offset=where, advice=advice
         )

@@ -16,7 +16,7 @@ from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit
 from dissect_sesparse.evidence.headers import check_headers
-from dissect_sesparse.evidence.journals import journal_notes
+from dissect_sesparse.evidence.journals import journal_notes, salvage_notes
 from dissect_sesparse.evidence.spare import check_spare
 from dissect_sesparse.evidence.surroundings import surroundings
 
@@ -187,9 +187,7 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
     for padding in extent.header.padding:
         message = f"{padding.field} holds {padding.value:#x}, expected only zeros; {CONFIRMED}"
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
-    for message in extent.header.rebuilt:
-        yield Finding("header-rebuilt", "warning", message, placed.depth, label, 0)
-    for note in journal_notes(extent):
+    for note in (*salvage_notes(extent), *journal_notes(extent)):
         yield Finding(note.code, note.level, note.message, placed.depth, label, note.source_offset)
     for region in extent.header.regions.values():
         if region.name != "grains" and region.end > extent.file.size:

@@ -1,4 +1,4 @@
-"""The journals of a chain's extents: every record, and what became of those of a dirty one."""
+"""The journals of a chain's extents: every record, what became of those of a dirty one, and what was rebuilt."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _state(extent: SESparseExtent, record: Record) -> str:
     return "history" if record.problem is None else "torn"
 
 
-class JournalNote(NamedTuple):
-    """What is to be said about a dirty extent's journal. ``source_offset`` is in bytes."""
+class RepairNote(NamedTuple):
+    """What is to be said about a repair in memory. ``source_offset`` is in bytes."""
 
     code: str
     level: str
@@ -57,7 +57,31 @@ class JournalNote(NamedTuple):
     source_offset: int
 
 
-def journal_notes(extent: SESparseExtent) -> Iterator[JournalNote]:
+def salvage_notes(extent: SESparseExtent) -> Iterator[RepairNote]:
+    """What ``salvage=1`` rebuilt of an extent, and from what. Goes through all of its tables then."""
+    for message in extent.header.rebuilt:
+        yield RepairNote("header-rebuilt", "warning", message, 0)
+    if extent.restored:
+        message = (
+            f"{extent.restored} sectors of metadata were lost, and the newest images in the journal's history stand in for "
+            f"them ({BEST_EFFORT})"
+        )
+        yield RepairNote("tables-rebuilt", "warning", message, extent.header.regions["journal"].offset)
+    if (salvage := extent.salvage) is None:
+        return
+    salvage.check()
+    for message in salvage.notes:
+        yield RepairNote("tables-rebuilt", "warning", message, extent.header.regions["grain_directory"].offset)
+    if salvage.damaged_tables:
+        message = (
+            f"{salvage.damaged_tables} damaged tables: {salvage.rebuilt_entries} entries were rebuilt from the backmap and the "
+            f"free bitmap, {salvage.lost_entries} cannot be read. By an inference from one real extent; a rebuilt grain that "
+            "the guest trimmed may show its old bytes"
+        )
+        yield RepairNote("tables-rebuilt", "warning", message, extent.header.regions["grain_tables"].offset)
+
+
+def journal_notes(extent: SESparseExtent) -> Iterator[RepairNote]:
     """What became of the journal of a dirty extent; nothing for a clean one."""
     if not extent.dirty:
         return
@@ -65,7 +89,7 @@ def journal_notes(extent: SESparseExtent) -> Iterator[JournalNote]:
     flag = extent.header.regions["volatile_header"].offset + 0x18
     dirty = f"replay_journal is {extent.header.replay_journal:#x}: the extent was not closed cleanly"
     if replay is None:
-        yield JournalNote("journal-dirty", "warning", f"{dirty}, and changes in its journal are not shown", flag)
+        yield RepairNote("journal-dirty", "warning", f"{dirty}, and changes in its journal are not shown", flag)
         return
     if replay.applied:
         first, last = replay.applied[0].sequence, replay.applied[-1].sequence
@@ -78,13 +102,13 @@ def journal_notes(extent: SESparseExtent) -> Iterator[JournalNote]:
                 f"; {replay.undone} entries that it would make unallocated are allocated by the file's table, backmap and "
                 "bitmap, and cannot be read: were the tables copied later than the journal? (journal=ignore shows them)"
             )
-        yield JournalNote("journal-replayed", "warning", message, flag)
+        yield RepairNote("journal-replayed", "warning", message, flag)
     else:
         message = f"{dirty}, and nothing of its journal is shown: {short(replay.problem or 'it has no record', 500)}"
-        yield JournalNote("journal-dirty", "warning", message, flag)
+        yield RepairNote("journal-dirty", "warning", message, flag)
     if replay.damaged:
         offset = replay.torn.offset if replay.torn is not None else extent.header.regions["journal"].offset
-        yield JournalNote("journal-torn", "warning", _torn(replay), offset)
+        yield RepairNote("journal-torn", "warning", _torn(replay), offset)
 
 
 def _torn(replay: Replay) -> str:
