@@ -21,6 +21,7 @@ from dissect_sesparse.disk.errors import ParentError, UnreadableError
 from dissect_sesparse.disk.folder import identity
 from dissect_sesparse.disk.residual import as_guest
 from dissect_sesparse.disk.sesparse import SESparseExtent
+from dissect_sesparse.evidence.views import view_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +56,9 @@ class DiskState(NamedTuple):
 
     def as_guest(self) -> Chain:
         """The disk as the guest saw it then, whatever view the chain has. What cannot be read is not known, not zeros."""
-        return _shown(self.links, self.chain, self.chain.missing_parent)
+        view = view_at(self.chain, self.depth)
+        assert view is not None  # only below the last link there is none
+        return view
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,10 @@ def _found(ours: Sequence[Link], theirs: Sequence[Link], newer: DiskState, older
                     yield Change(of_theirs[part.source.depth], part.start, part.length, "reverted", part)
 
 
-def _shown(links: Sequence[Link], chain: Chain, missing: ParentError | None = None) -> Chain:
+def _shown(links: Sequence[Link], chain: Chain) -> Chain:
+    """Some links of a chain as if they were all of it: their runs are what they tell."""
     shown = [replace(link, extents=tuple(map(_as_guest, link.extents))) for link in links]
-    return Chain(shown, replace(chain.options, unreadable="error"), missing)
+    return Chain(shown, replace(chain.options, unreadable="error"))
 
 
 def _as_guest(placed: Placed) -> Placed:

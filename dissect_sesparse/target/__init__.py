@@ -14,6 +14,7 @@
     child         a snapshot as a target
     _child        lists them
     files         deleted files by name, from all states of a disk
+    changed_files  files that differ between two states of a disk
     records       what they yield
     _plugin       the functions ``sesparse.*``
     disk_records  what they tell of one disk, or of a part of it

@@ -21,6 +21,7 @@ from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 from dissect_sesparse.evidence.unmapped import STATES, times_of, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
 from dissect_sesparse.target.records import (
+    ChangedFileRecord,
     ChangeRecord,
     FileRecord,
     FindingRecord,
@@ -253,16 +254,20 @@ class SESparsePlugin(Plugin):
                 state=recovered.state,
             )
 
-    @export(record=ChangeRecord)
+    @export(record=[ChangeRecord, ChangedFileRecord])
     @arg("--from", dest="from_", default="", metavar="STATE", help="a link or a snapshot; default: the oldest link")
     @arg("--to", default="", metavar="STATE", help="a link or a snapshot; default: the newest link")
     @arg("--compare", action="store_true", help="read both states, and tell whether the bytes are the same")
-    def changes(self, from_: str = "", to: str = "", compare: bool = False) -> Iterator[Record]:
+    @arg("--files", action="store_true", help="also tell which files are new, changed, renamed or gone")
+    def changes(self, from_: str = "", to: str = "", compare: bool = False, files: bool = False) -> Iterator[Record]:
         """Yield one record for each range that differs between two states of a disk, as the links between them tell it.
 
         A state is named by a link's file name or by a snapshot's name. ``kind`` is ``written``, ``zeroed`` or
         ``unmapped``; ``reverted`` where only the other branch, or the state to start from, has something; ``unreadable``
         where the entry is corrupt. ``same`` is only known with ``--compare``: what was written may be what was there.
+
+        With ``--files``, one record follows for each file that is ``new``, ``changed``, ``renamed`` or ``gone``; its
+        ``changed`` counts the bytes of its clusters that lie in the ranges.
         """
         from dissect_sesparse.target.machine import names_of_states, state_named
 
@@ -275,7 +280,7 @@ class SESparsePlugin(Plugin):
                     opened.append(state)
                 if None not in opened:
                     known = True
-                    yield from self._changes(disk.chain, *opened, compare=compare)
+                    yield from self._changes(disk, *opened, compare=compare, files=files)
                 else:
                     self.target.log.info("%s has no state %s", disk.chain.name, from_ if opened[0] is None else to)
             except SESparseError as e:
@@ -290,7 +295,14 @@ class SESparsePlugin(Plugin):
             wanted = " and ".join(repr(name) for name in (from_, to) if name)
             self.target.log.error("No disk has the state %s: there are %s", wanted, names)
 
-    def _changes(self, chain: Chain, older: DiskState, newer: DiskState, *, compare: bool) -> Iterator[Record]:
+    def _changes(
+        self, disk: SESparseContainer, older: DiskState, newer: DiskState, *, compare: bool, files: bool
+    ) -> Iterator[Record]:
+        from dissect_sesparse.target.changed_files import ChangedRanges, changed_files
+        from dissect_sesparse.target.files import mount_point
+
+        ranges = ChangedRanges()
+
         @cache
         def times(depth: int, of: str) -> tuple:
             told = older.chain if of == "reverted" else newer.chain
@@ -298,10 +310,12 @@ class SESparsePlugin(Plugin):
 
         for change in changes(older, newer, compare=compare):
             file = change.run.source.extent.file
+            if files:
+                ranges.add(change)
             after, before = times(change.link.depth, change.kind)
             yield self._record(
                 ChangeRecord,
-                chain,
+                disk.chain,
                 change.link,
                 offset=change.offset,
                 size=change.size,
@@ -311,6 +325,21 @@ class SESparsePlugin(Plugin):
                 source_offset=_place_in_file(change.run),
                 after=after,
                 before=before,
+            )
+        for found in changed_files(older, newer, ranges, self.target.log.warning) if files else ():
+            mount = mount_point(self.target, disk, found)  # type: ignore[arg-type]  # it has a volume and a place
+            yield self._record(
+                ChangedFileRecord,
+                disk.chain,
+                found.link,
+                path=self.target.fs.path(f"{mount}/{found.path}"),
+                old_path=self.target.fs.path(f"{mount}/{found.old_path}") if found.old_path is not None else None,
+                size=found.size,
+                changed=found.changed,
+                state=found.state,
+                mtime=found.mtime,
+                inode=found.inode,
+                filesystem=found.filesystem,
             )
 
     @export(record=FindingRecord)

@@ -132,3 +132,18 @@ ChangeRecord = TargetRecordDescriptor(
         ("datetime", "before"),
     ],
 )
+
+ChangedFileRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/changed_file",
+    [
+        *_COMMON,
+        ("path", "path"),
+        ("path", "old_path"),
+        ("filesize", "size"),
+        ("filesize", "changed"),
+        ("string", "state"),
+        ("datetime", "mtime"),
+        ("varint", "inode"),
+        ("string", "filesystem"),
+    ],
+)

@@ -1,0 +1,211 @@
+"""Which files changed between two states: real file systems, changed by real drivers, by what their guest did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import file_states
+import make_vm
+import pytest
+import target_fixtures
+from dissect.target import Target, container
+from target_fixtures import NEWEST, small_chain, tool
+
+from dissect_sesparse import open_chain
+from dissect_sesparse.evidence.changes import DiskState, changes
+from dissect_sesparse.target import changed_files as module
+from dissect_sesparse.target.changed_files import ChangedFile, ChangedRanges, changed_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dissect_sesparse import Chain
+
+example = target_fixtures.example_vm
+
+NEEDS = {"ext4": "dissect.extfs", "xfs": "dissect.xfs"}
+
+
+def chain_of(kind: str, folder: Path) -> Chain:
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind], reason=f"{NEEDS[kind]} is not installed")
+    return open_chain(file_states.build(kind, folder).write())
+
+
+def told(chain: Chain, older: int, newer: int, warnings: list[str] | None = None) -> list[ChangedFile]:
+    states = DiskState(chain, older), DiskState(chain, newer)
+    ranges = ChangedRanges()
+    for change in changes(*states):
+        ranges.add(change)
+    warned: list[str] = []
+    found = list(changed_files(*states, ranges, warned.append))
+    if warnings is None:
+        assert warned == []
+    else:
+        warnings += warned
+    return found
+
+
+def by_state(found: list[ChangedFile]) -> dict[str, set[str]]:
+    states: dict[str, set[str]] = {"new": set(), "changed": set(), "renamed": set(), "gone": set()}
+    for file in found:
+        if not file.path.startswith(("$", "lost+found")):  # the file system's own
+            assert file.path not in states[file.state]
+            states[file.state].add(file.path)
+    return states
+
+
+def oracle(kind: str, older: int, newer: int) -> dict[str, set[str]]:
+    """The same by the steps that made the states: what each of them says that the guest did."""
+    files: dict[str, str] = {}
+    seen = []
+    for step in file_states.KINDS[kind].steps:
+        for number, (what, path, *more) in enumerate(step.operations):
+            if what == "write":
+                files[path] = f"{step}{number}"
+            elif what == "delete":
+                del files[path]
+            elif what == "rename":
+                files[more[0]] = files.pop(path)
+            elif what == "link":
+                files[more[0]] = files[path]
+            elif what == "patch":
+                files[path] += "patched"
+            elif what == "fill":
+                files[path] = f"{step}{number}"
+        if step.snapshot:
+            seen.append(dict(files))
+    seen.append(dict(files))
+    before, after = seen[::-1][older], seen[::-1][newer]
+    states: dict[str, set[str]] = {"new": set(), "changed": set(), "renamed": set(), "gone": set()}
+    uses = {value: path for path, value in before.items()}
+    moved = {path for path, value in after.items() if path not in before and value in uses and uses[value] not in after}
+    states["renamed"] = moved
+    states["new"] = set(after) - set(before) - moved
+    states["gone"] = set(before) - set(after) - {uses[after[path]] for path in moved}
+    states["changed"] = {path for path in set(before) & set(after) if before[path] != after[path]}
+    return states
+
+
+@pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs"])
+@pytest.mark.parametrize(("older", "newer"), [(2, 1), (1, 0), (2, 0), (0, 2)])
+def test_real_file_systems(folder: Path, kind: str, older: int, newer: int) -> None:
+    with chain_of(kind, folder) as chain:
+        assert by_state(told(chain, older, newer)) == oracle(kind, older, newer)
+
+
+def test_all_is_met(folder: Path) -> None:
+    """The test above is worth something."""
+    states = [oracle(kind, 2, newer) for kind in ("ntfs", "ext4") for newer in (0, 1)]
+    assert all(any(state[name] for state in states) for name in ("new", "renamed", "gone"))
+
+
+def test_what_is_told_of_a_file(folder: Path) -> None:
+    with chain_of("ntfs", folder) as chain:
+        found = {file.path: file for file in told(chain, 2, 1)}
+        thief = found["thief.bin"]
+        assert (thief.size, thief.filesystem, thief.link.name) == (50_000, "ntfs", "vm-000001.vmdk")
+        assert thief.changed is not None
+        assert thief.changed >= 50_000, "all of a new file was written, and the rest of its last cluster"
+        assert thief.inode
+        assert thief.mtime is not None
+        renamed = found["renamed.txt"]
+        assert (renamed.state, renamed.old_path, renamed.changed) == ("renamed", "rename.txt", 0)
+        assert found["changed.bin"].state == "gone"
+        assert found["changed.bin"].link.name == "vm.vmdk"
+
+
+def test_bytes_that_were_not_changed_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(module, "_equal", lambda a, b, size: compared.append(a.name) or True)
+    with chain_of("ext4", folder) as chain:
+        told(chain, 2, 1)
+    assert "keep.txt" not in compared
+
+
+def test_rewritten_with_the_same_bytes(folder: Path) -> None:
+    """Its range was written, the file was not changed."""
+    pytest.importorskip("dissect.extfs", reason="dissect.extfs is not installed")
+    chain = file_states.build("ext4", folder)
+    with open_chain(chain.write()) as opened:
+        data = opened.read(0, opened.size)
+    at = data.index(file_states.content("keep.txt", 20_000)[:512])
+    first = at // 4096
+    same = chain.add_delta()
+    for grain in range(first, first + 6):
+        same.allocate(grain, data[grain * 4096 :][:4096])
+    other = chain.add_delta()
+    other.allocate(first, data[first * 4096 : at] + b"changed" + data[at + 7 :][: 4096 - at % 4096 - 7])
+    with open_chain(chain.write()) as opened:
+        assert told(opened, 2, 1) == []
+        (file,) = told(opened, 1, 0)
+    assert (file.path, file.state, file.changed) == ("keep.txt", "changed", 4096 - at % 4096)
+
+
+def test_file_system_that_is_gone(folder: Path) -> None:
+    """The disk was wiped: every file is gone; the other way round, every file is new."""
+    chain = file_states.build("ntfs", folder)
+    wipe = chain.add_delta()
+    for grain in range(chain.capacity_sectors // 8):
+        wipe.unmap(grain, bare=True)
+    with open_chain(chain.write()) as opened:
+        warnings: list[str] = []
+        gone = by_state(told(opened, 1, 0, warnings))
+        assert "keep.txt" in gone["gone"]
+        assert not gone["new"] | gone["changed"] | gone["renamed"]
+        assert by_state(told(opened, 0, 1, warnings))["new"] == gone["gone"]
+
+
+def test_disk_without_file_systems(folder: Path) -> None:
+    warnings: list[str] = []
+    with open_chain(small_chain(folder).write()) as chain:
+        assert told(chain, 1, 0, warnings) == []
+    assert "vm-000001.vmdk: no file system that dissect can open in either state, no files are told" in warnings
+
+
+def test_older_state_that_cannot_be_read(folder: Path) -> None:
+    """Said, and nothing is called new for that."""
+    path = file_states.build("ntfs", folder).write()
+    (folder / "vm-flat.vmdk").write_bytes(b"")
+    with open_chain(path, unreadable="zero") as chain:
+        warnings: list[str] = []
+        told(chain, 2, 1, warnings)
+    assert warnings
+
+
+def test_too_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILES", 3)
+    warnings: list[str] = []
+    with chain_of("ext4", folder) as chain:
+        found = told(chain, 2, 1, warnings)
+    assert any("more than 3 files" in warning for warning in warnings)
+    assert not [file for file in found if file.state == "gone"], "what was not looked at is not gone"
+
+
+def test_function(example: Path) -> None:
+    target = Target.open(example)
+    records = list(target.sesparse.changes(from_="before patch", to="after patch", files=True))
+    files = {str(r.path): r for r in records if r._desc.name == "virtualization/vmware/sesparse/changed_file"}
+    assert files["/Users/admin/Documents/exfil.zip"].state == "new"
+    assert files["/Users/admin/Documents/exfil.zip"].link == "web01-000001.vmdk"
+    assert not [path for path in files if path.endswith("plan.png")], "it is in both"
+    late = {
+        str(r.path): r.state for r in target.sesparse.changes(from_="after patch", files=True) if hasattr(r, "inode")
+    }
+    assert late["/Users/admin/Documents/exfil.zip"] == "gone"
+    assert late["/Users/admin/Documents/customers.csv"] == "gone"
+    assert not {str(r.path) for r in records if hasattr(r, "path") and r.path} & set(map(str, make_vm.LIVE))
+
+
+def test_without_the_option_no_file_system_is_opened(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_opened", lambda *args: pytest.fail("asked for ranges only"))
+    target = Target()
+    target.disks.add(container.open(example.parent / NEWEST))
+    target.apply()
+    assert list(target.sesparse.changes())
+
+
+def test_command_line(example: Path) -> None:
+    done = tool("target-query", example, "-f", "sesparse.changes", "--to", "after patch", "--files", "-s")
+    lines = [line for line in done.stdout.splitlines() if "<virtualization/vmware/sesparse/changed_file " in line]
+    assert any("exfil.zip" in line and "state='new'" in line for line in lines)
