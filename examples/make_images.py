@@ -122,6 +122,23 @@ def notes() -> bytes:
     return b"Patch night: reboot web01 after KB5035849, then check the orders page.\r\n" * 90
 
 
+def payout() -> bytes:
+    """Who was paid for what left the machine."""
+    rng = random.Random(3)
+    lines = ["date,to,account,amount"]
+    for number in range(1, 901):
+        account = f"NL{rng.randrange(10, 99)}BANK{rng.randrange(10**9, 10**10)}"
+        lines.append(
+            f"2024-03-{number % 18 + 1:02d},broker {number:04d},{account},{rng.randrange(100, 90_000) / 100:.2f}"
+        )
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+def reply() -> bytes:
+    """A text that stays."""
+    return b"Re: audit. All logs of web01 are attached, nothing else was on it.\r\n" * 70
+
+
 def inventory() -> bytes:
     """A small SQLite database."""
     with sqlite3.connect(":memory:") as db:
@@ -200,7 +217,7 @@ STEPS: dict[str, list[Event]] = {
         Event("2024-03-12 23:41:00", "Users/admin/Documents/exfil.zip", exfil),
     ],
     "cleanup": [Event("2024-03-13 07:00:00", "Windows/Temp/kb5035849.tmp")],
-    # Delta 2, still running
+    # Delta 2, still running where the VM is made with two snapshots
     "staging": [
         Event("2024-03-15 22:10:00", "Users/admin/AppData/keylog.txt", keylog),
         Event("2024-03-15 22:58:00", "Users/admin/AppData/staging.zip", staging),
@@ -211,6 +228,12 @@ STEPS: dict[str, list[Event]] = {
         Event("2024-03-16 01:13:00", "Users/admin/Documents/exfil.zip"),
         Event("2024-03-16 01:13:30", "Users/admin/Documents/customers.csv"),
     ],
+    # Delta 3, only where the VM is made with three snapshots; the last one was taken on 2024-03-18 08:00
+    "payout": [
+        Event("2024-03-18 22:30:00", "Users/admin/Documents/payout.csv", payout),
+        Event("2024-03-18 22:41:00", "Users/admin/Documents/reply.txt", reply),
+    ],
+    "shred": [Event("2024-03-19 00:05:00", "Users/admin/Documents/payout.csv")],
 }
 
 

@@ -1,4 +1,4 @@
-"""Make a small but real virtual machine: ``python examples/make_vm.py DIR``.
+"""Make a small but real virtual machine: ``python examples/make_vm.py [--snapshots 3] DIR``.
 
 The folder is that of an ESXi 6.7 server with a data disk on a flat base and two seSparse deltas. What happened to it:
 
@@ -10,6 +10,12 @@ The folder is that of an ESXi 6.7 server with a data disk on a flat base and two
     2024-03-15  delta 2       keylog.txt and staging.zip are written
     2024-03-16                and deleted again, and so are exfil.zip and customers.csv
 
+With ``--snapshots 3`` it went on:
+
+    2024-03-18  snapshot 3    "before audit"; from here on the guest writes to delta 3
+    2024-03-18  delta 3       payout.csv and reply.txt are written
+    2024-03-19                and payout.csv is deleted again
+
 The guest trims what it deletes. So the bytes of the files written and deleted in one delta are in its unmapped grains,
 and those of the files written in delta 1 and deleted in delta 2 are in delta 1, under bare unmapped entries of delta 2.
 
@@ -19,6 +25,7 @@ of the file system.
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import sys
@@ -32,8 +39,7 @@ IMAGES = Path(__file__).parent / "images"
 CAPACITY_SECTORS = 131072
 NAME = "web01"
 
-# The steps of images/ that each link holds, the base first. A snapshot was taken after each link but the last, so one
-# more snapshot is one more line here, one more below and another step or two in make_images.py
+# The steps of images/ that each link holds, the base first. A snapshot was taken after each link but the last
 LINKS = (
     ("00-base",),
     ("01-work", "02-cleanup"),
@@ -44,6 +50,11 @@ SNAPSHOTS = (
     ("before patch", "State before KB5035849", datetime(2024, 3, 11, 20, 0, 0, 512_318, tzinfo=timezone.utc)),
     ("after patch", "KB5035849 installed", datetime(2024, 3, 14, 21, 30, 0, 90_114, tzinfo=timezone.utc)),
 )
+
+# With three snapshots: what comes on top
+THIRD_LINK = ("05-payout", "06-shred")
+THIRD_CID = "91d07b6a"
+THIRD_SNAPSHOT = ("before audit", "", datetime(2024, 3, 18, 8, 0, 0, 731_400, tzinfo=timezone.utc))
 
 # SHA-256 of the deleted files by path in the volume. Each is recoverable whole:
 DELETED = {
@@ -58,12 +69,22 @@ DELETED = {
     "Windows/Temp/kb5035849.tmp": "9fffd0e6648fae16a5fe4344ae9b2fb454a9bd8943da76c922b806d252273b39",
 }
 
+# With three snapshots: written and deleted in delta 3. Its MFT record is the one that customers.csv had, so that only the
+# MFT of snapshot 3 still names that one as deleted
+THIRD_DELETED = {
+    "Users/admin/Documents/payout.csv": "5a5297b4f800f8464b628319447abf38c023245b4636879875d7a90df0ae5a92",
+}
+
 # SHA-256 of files that the running machine has
 LIVE = {
     "Users/admin/Documents/welcome.txt": "950aa4fe7cc205f25a50354c1a4c8a2021df681e786c03027cb214cb54c30621",
     "Users/admin/Documents/notes.txt": "d8a64e64035bbc0e18234525679867d2cc3b5cbd01b82b4e8dfdb28924163e29",
     "Users/admin/Pictures/rack.jpg": "d2615cd6a54411d486e9448eab8172b75ac4f0b73d1241d2c577c12dbcbeefb1",
     "Users/admin/Pictures/plan.png": "beb729869c54f04b8d2c0245835a1d086057e5f3269d1849eb7fc53c46ab30a0",
+}
+
+THIRD_LIVE = {
+    "Users/admin/Documents/reply.txt": "0b0b1cfd206d40e0870c5735001910aaf0897fb42177f36a7da1da461718bed8",
 }
 
 # What vmware.log says of snapshot 2
@@ -77,11 +98,12 @@ LOG = (
 )
 
 
-def make_vm(folder: Path) -> Path:
+def make_vm(folder: Path, snapshots: int = 2) -> Path:
     """Make the virtual machine.
 
     Args:
         folder: Where to write; made when absent.
+        snapshots: How many it has, 2 or 3.
 
     Returns:
         The path of the .vmx.
@@ -93,16 +115,18 @@ def make_vm(folder: Path) -> Path:
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
 
-    for number, steps in enumerate(LINKS):
+    third = snapshots > len(SNAPSHOTS)
+    links = (*LINKS, THIRD_LINK) if third else LINKS
+    for number, steps in enumerate(links):
         if number == 0:
             write_flat(folder / f"{NAME}-flat.vmdk", CAPACITY_SECTORS * 512, _base(steps))
         else:
             _delta(steps).write(folder / f"{_stem(number)}-sesparse.vmdk")
         _write_text(folder / f"{_stem(number)}.vmdk", _descriptor(number))
 
-    newest = f"{_stem(len(LINKS) - 1)}.vmdk"
+    newest = f"{_stem(len(links) - 1)}.vmdk"
     _write_text(folder / f"{NAME}.vmx", vmx([newest], NAME))
-    _write_text(folder / f"{NAME}.vmsd", vmsd(_snapshots()))
+    _write_text(folder / f"{NAME}.vmsd", vmsd(_snapshots(third=third)))
     _write_text(folder / "vmware.log", LOG)
     return folder / f"{NAME}.vmx"
 
@@ -118,10 +142,11 @@ def _descriptor(number: int) -> str:
         return descriptor([extent], cid=CIDS[0], create_type="vmfs")
     extent = (CAPACITY_SECTORS, "SESPARSE", f"{_stem(number)}-sesparse.vmdk")
     parent = number - 1
-    return descriptor([extent], cid=CIDS[number], parent_cid=CIDS[parent], parent_hint=f"{_stem(parent)}.vmdk")
+    cids = (*CIDS, THIRD_CID)
+    return descriptor([extent], cid=cids[number], parent_cid=cids[parent], parent_hint=f"{_stem(parent)}.vmdk")
 
 
-def _snapshots() -> list[dict[str, object]]:
+def _snapshots(*, third: bool) -> list[dict[str, object]]:
     return [
         {
             "uid": number + 1,
@@ -132,7 +157,7 @@ def _snapshots() -> list[dict[str, object]]:
             "created": created,
             "disks": [f"{_stem(number)}.vmdk"],
         }
-        for number, (name, description, created) in enumerate(SNAPSHOTS)
+        for number, (name, description, created) in enumerate((*SNAPSHOTS, THIRD_SNAPSHOT) if third else SNAPSHOTS)
     ]
 
 
@@ -174,11 +199,12 @@ def _write_text(path: Path, text: str) -> None:
 
 def main() -> int:
     """Run from the command line."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("Usage: python make_vm.py DIR\n")
-        return 2
+    parser = argparse.ArgumentParser(prog="make_vm.py", description="Make a small but real virtual machine.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where to write: a new or empty folder")
+    parser.add_argument("--snapshots", type=int, choices=(2, 3), default=2, help="how many it has (default: 2)")
+    options = parser.parse_args()
     try:
-        path = make_vm(Path(sys.argv[1]))
+        path = make_vm(options.folder, options.snapshots)
     except OSError as e:
         sys.stderr.write(f"{e}\n")
         return 1

@@ -176,6 +176,24 @@ def test_example(example_vm: Path, view: str) -> None:  # noqa: F811
     assert (temporary.filesystem, temporary.size) == ("ntfs", 64_000)
 
 
+def test_three_snapshots(folder: Path) -> None:
+    """Each state of the disk names files: the MFT record of customers.csv is another file's now, and that one is deleted."""
+    path = make_vm.make_vm(folder / "web01", snapshots=3)
+    records = {str(record.path).lstrip("/"): record for record in Target.open(path).sesparse.files()}
+    deleted = make_vm.DELETED | make_vm.THIRD_DELETED
+    assert {name: record.digest.sha256 for name, record in records.items()} == deleted
+    assert not {record.digest.sha256 for record in records.values()} & {
+        *make_vm.LIVE.values(),
+        *make_vm.THIRD_LIVE.values(),
+    }
+    depths = {name: record.depth for name, record in records.items()}
+    assert depths["Users/admin/Documents/payout.csv"] == 0
+    assert depths["Users/admin/Documents/customers.csv"] == 1
+    assert depths["Windows/Temp/kb5035849.tmp"] == 2
+    inodes = [records[f"Users/admin/Documents/{name}.csv"].inode for name in ("payout", "customers")]
+    assert inodes[0] == inodes[1]
+
+
 def test_two_disks_and_one_that_is_broken(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

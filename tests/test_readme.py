@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,10 +78,40 @@ def test_records_shown_are_what_is_printed(tmp_path: Path) -> None:
     sesparse = Target.open(make_vm.make_vm(tmp_path / "vm")).sesparse
     records = [*sesparse.chain(), *sesparse.unmapped()]
     printed = [str(record).replace(f"{tmp_path}{os.sep}", "") for record in records]
-    shown = re.findall(r"```text\n(<virtualization/.*?>)\n```", README.read_text("utf-8"), re.DOTALL)
+    shown = [record for record in shown_records() if "sesparse/file " not in record]
     assert len(shown) == 2
     for record in shown:
         assert record.replace("vm/web", f"vm{os.sep}web") in printed
+
+
+def shown_records() -> list[str]:
+    """The records that the README shows."""
+    return re.findall(r"```text\n(<virtualization/.*?>)\n```", README.read_text("utf-8"), re.DOTALL)
+
+
+def test_story(tmp_path: Path) -> None:
+    """One VM, three snapshots, a file deleted and trimmed, found by name and brought back, in five commands."""
+    import make_vm
+
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    if os.name == "posix":
+        (tmp_path / ".venv").symlink_to(sys.prefix)  # what the first command sets up
+    command = commands()["story"]
+    assert len(command.splitlines()) == 5
+    printed = run(command, tmp_path)
+    for name, _, _ in (*make_vm.SNAPSHOTS, make_vm.THIRD_SNAPSHOT):
+        assert f"name='{name}'" in printed
+    deleted = make_vm.DELETED | make_vm.THIRD_DELETED
+    assert printed.count("<virtualization/vmware/sesparse/file ") == len(deleted)
+    (shown,) = (record for record in shown_records() if "sesparse/file " in record)
+    assert shown in printed
+    files = {path for path in (tmp_path / "found" / "files").rglob("*") if path.is_file()}
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest(): path.as_posix() for path in files}
+    assert set(digests) == set(deleted.values())
+    assert all(digests[digest].endswith(path) for path, digest in deleted.items())
+    back = (tmp_path / command.split()[-1]).read_text().splitlines()
+    assert printed.splitlines()[-3:] == back[:3]
+    assert printed.splitlines()[-3] == "date,to,account,amount"
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README.read_text(encoding="utf-8")))
