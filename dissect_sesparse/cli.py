@@ -71,6 +71,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         "-o", "--output", metavar="FILE", type=Path, required=True, help="the page, report.html for example"
     )
     page.add_argument("--no-hash", action="store_true", help="do not hash the input files and the trimmed runs")
+    page.add_argument("--no-files", action="store_true", help="do not look for deleted files in its file systems")
     page.add_argument("--force", action="store_true", help="replace a file of that name")
     page.set_defaults(run=report)
 

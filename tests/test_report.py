@@ -18,6 +18,7 @@ from target_fixtures import NEWEST, add_delta, example_vm, small_chain, snapshot
 
 from dissect_sesparse import cli, open_chain
 from dissect_sesparse.commands import report as command
+from dissect_sesparse.evidence.deleted import DeletedFile
 from dissect_sesparse.evidence.findings import Finding, findings
 from dissect_sesparse.evidence.links import summaries
 from dissect_sesparse.evidence.map import label
@@ -104,6 +105,59 @@ def test_without_hashes(example_vm: Path) -> None:  # noqa: F811
     assert all(row.file.sha256 is None and row.problem for row in made.inputs)
     assert [row.content for row in made.unmapped.rows] == [None, None]
     assert "not hashed (--no-hash)" in render(made).decode()
+
+
+def test_deleted_files_by_name(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    out = tmp_path / "report.html"
+    assert cli.main(["report", str(example_vm), "-o", str(out), "--no-hash"]) == 0
+    text = out.read_text("utf-8")
+    for path, digest in make_vm.DELETED.items():
+        (row,) = (row for row in re.findall(r"<tr>.*?</tr>", text) if f">{path}</bdi>" in row)
+        assert digest in row
+        assert "<td>complete</td>" in row
+    assert not any(f">{path}</bdi>" in text for path in make_vm.LIVE)
+    assert cli.main(["report", str(example_vm), "-o", str(out), "--no-hash", "--no-files", "--force"]) == 0
+    text = out.read_text("utf-8")
+    assert "exfil.zip" not in text
+    assert "Not looked for: <code>--no-files</code>" in text
+
+
+def test_deleted_files_are_counted_cut_and_harmless(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dissect_sesparse.evidence import report as module
+
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
+
+    def files(warn: Callable[[str], None]) -> Iterator[DeletedFile]:
+        warn(f"volume 1: {HOSTILE_TEXT}")
+        for number, left in enumerate((5, 10, 0, 7)):
+            data = b"x" * left
+            yield DeletedFile(
+                link,
+                "volume 1",
+                f"{HOSTILE}/{number}",
+                10,
+                None,
+                None,
+                None,
+                "ntfs",
+                "mft",
+                lambda data=data: iter([(0, data)]),
+            )
+        raise RecoverError("a bad sector")
+
+    with open_chain(small_chain(folder).write()) as chain:
+        link = chain.links[0]
+        made = report([Source(chain, files=files)], hashes=False)
+    (disk,) = made.disks
+    assert disk.files == {"complete": 1, "partial": 2, "nothing": 1}
+    assert [row.recovered.size for row in made.files.rows] == [10, 7, 5]
+    assert made.files.total == 4
+    assert disk.problems == ("The list of deleted files is not complete: a bad sector",)
+    text = render(made).decode()
+    assert "The 3 of 4 of which most is left" in text
+    assert "&lt;img src=x onerror=hostile=1&gt;⟨U+202E⟩gnp/1</bdi>" in text
+    assert "volume 1: &lt;/script&gt;" in text
+    assert "<img" not in text
 
 
 def test_times_are_those_of_the_snapshots(example_vm: Path) -> None:  # noqa: F811
@@ -489,6 +543,9 @@ def test_tables_sort_and_filter(example: Opened, example_vm: Path) -> None:  # n
     assert tools.locator("output").inner_text() == "2 of 8 rows"
     tools.get_by_role("searchbox").fill("")
     assert tools.locator("output").inner_text() == "8 of 8 rows"
+    assert len(column(page, "table-files", 1)) == len(make_vm.DELETED)
+    page.locator("#files").get_by_role("searchbox").fill("zip documents")
+    assert [re.sub(r"\s", "", name) for name in column(page, "table-files", 1)] == ["Users/admin/Documents/exfil.zip"]
     page.locator("#trimmed").get_by_label("Link", exact=True).select_option("web01-000001.vmdk")
     assert [text.split()[0] for text in column(page, "table-unmapped", 1)] == ["0x2293000"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,3 +129,10 @@ def _problem(loader: SESparseVmLoader, disk: VmDisk, target: Target, opened: set
     except Exception as e:
         return str(ours(e) or e)
     return None
+
+
+def with_files(source: Source) -> Source:
+    """The same with what names its deleted files."""
+    from dissect_sesparse.target.files import deleted_files  # only this reads file systems
+
+    return replace(source, files=lambda warn: deleted_files(source.chain, warn))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.commands.opening import (
@@ -14,15 +13,14 @@ from dissect_sesparse.commands.opening import (
     open_target,
     ours,
     progress_bar,
+    with_files,
 )
 from dissect_sesparse.evidence.recover import recover
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
-    from dissect_sesparse.disk.chain import Chain
-    from dissect_sesparse.evidence.deleted import DeletedFile
     from dissect_sesparse.evidence.recover import Recovery
 
 
@@ -36,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
             target = open_target(options.target)  # kept: when it goes, so do its disks
             sources, others = disks_of(target, options.target)
             if options.files:
-                sources = [replace(source, files=_deleted_files(source.chain)) for source in sources]
+                sources = list(map(with_files, sources))
             files = files_of(loader_of(target))
             recovery = recover(
                 sources, options.output, files=files, others=others, target=options.target, progress=progress
@@ -53,13 +51,6 @@ def run(options: argparse.Namespace) -> int:
     for line in _lines(recovery):
         print(line)
     return 0 if recovery.complete else 1
-
-
-def _deleted_files(chain: Chain) -> Callable[[Callable[[str], None]], Iterable[DeletedFile]]:
-    """What gives the deleted files of a disk."""
-    from dissect_sesparse.target.files import deleted_files
-
-    return lambda warn: deleted_files(chain, warn)
 
 
 def _lines(recovery: Recovery) -> Iterator[str]:

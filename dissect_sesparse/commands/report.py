@@ -13,6 +13,7 @@ from dissect_sesparse.commands.opening import (
     open_target,
     ours,
     progress_bar,
+    with_files,
 )
 from dissect_sesparse.evidence.recover_state import refuse_inside
 from dissect_sesparse.evidence.report import report
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
             target = open_target(options.target)  # kept: when it goes, so do its disks
             sources, others = disks_of(target, options.target)
             made = report(
-                sources,
+                sources if options.no_files else list(map(with_files, sources)),
                 files=files_of(loader_of(target)),
                 others=others,
                 target=options.target,

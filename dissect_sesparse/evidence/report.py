@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.content import Content, describe
+from dissect_sesparse.evidence.deleted import DeletedFile, Recovered, measure
 from dissect_sesparse.evidence.findings import Finding, Once, findings
 from dissect_sesparse.evidence.inputs import InputFile, changed, folders_of, hashed, input_files, name_of
 from dissect_sesparse.evidence.links import state_of
@@ -37,6 +38,8 @@ MAX_CELLS = 40_000
 """Of all strips together."""
 _STRIP_CELLS = (64, 4000)
 """Of one strip: at the least, at the most."""
+FILE_STATES: tuple[str, ...] = ("complete", "partial", "nothing")
+"""Of deleted files."""
 LEVELS: tuple[str, ...] = ("error", "warning", "info")
 """Of findings, the gravest first."""
 
@@ -111,6 +114,15 @@ class UnmappedRow:
 
 
 @dataclass(frozen=True)
+class FileRow:
+    """A deleted file, and what can be recovered of it."""
+
+    disk: str
+    file: DeletedFile
+    recovered: Recovered
+
+
+@dataclass(frozen=True)
 class DiskReport:
     """One disk."""
 
@@ -127,6 +139,10 @@ class DiskReport:
     """Bytes under entries that the guest trimmed and that never had a place: nothing is lost there."""
     levels: dict[str, int]
     """Findings by level."""
+    files: dict[str, int] | None
+    """Deleted files by ``complete``, ``partial`` and ``nothing``, which is left of them; ``None``: not looked for."""
+    file_warnings: tuple[str, ...]
+    """Which deleted files are not told of, and why."""
     problems: tuple[str, ...]
     """What could not be told to its end, and why."""
 
@@ -162,6 +178,8 @@ class Report:
     """The gravest first."""
     unmapped: Listed[UnmappedRow]
     """The largest first."""
+    files: Listed[FileRow]
+    """Those first of which most can be recovered."""
     inputs: tuple[InputReport, ...]
     hashes: bool
     """Whether input files and unmapped runs were hashed."""
@@ -218,6 +236,9 @@ class _Gathering:
     """A heap: size, the negative of its number, the run."""
     seen: int = 0
     """Unmapped runs."""
+    files: list[tuple[int, int, FileRow]] = field(default_factory=list)
+    """A heap: recovered bytes, the negative of its number, the file."""
+    files_total: int = 0
     found: dict[str, list[FoundRow]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     found_total: int = 0
     once: Once = field(default_factory=Once)
@@ -243,6 +264,7 @@ class _Gathering:
             tuple(dict(other) for other in others),
             Listed(tuple(rows), self.found_total),
             Listed(tuple(self._described()), self.seen),
+            Listed(tuple(row for _, _, row in _largest_first(self.files)), self.files_total),
             inputs,
             self.hashes,
             versions(),
@@ -282,6 +304,8 @@ class _Gathering:
                 levels[finding.level] += 1
         except SESparseError as e:
             problems.append(f"The list of findings is not complete: {e}")
+        warnings: list[str] = []
+        files = None if source.files is None else self._files(source, warnings, problems)
         return DiskReport(
             chain.name,
             chain.size,
@@ -291,17 +315,29 @@ class _Gathering:
             states,
             counts.never_mapped,
             levels,
+            files,
+            tuple(warnings),
             tuple(problems),
         )
 
     def _keep(self, row: UnmappedRow) -> None:
         """Keep the largest runs; of equal ones the first."""
         self.seen += 1
-        entry = (row.run.size, -self.seen, row)
-        if len(self.largest) < MAX_ROWS:
-            heapq.heappush(self.largest, entry)
-        else:
-            heapq.heappushpop(self.largest, entry)
+        _keep_largest(self.largest, (row.run.size, -self.seen, row))
+
+    def _files(self, source: Source, warnings: list[str], problems: list[str]) -> dict[str, int]:
+        """Count the deleted files of a disk; keep those first of which there is most."""
+        counts = dict.fromkeys(FILE_STATES, 0)
+        try:
+            for file in source.files(warnings.append) if source.files is not None else ():
+                recovered = measure(file)
+                counts[recovered.state if recovered.size or not file.size else "nothing"] += 1
+                self.files_total += 1
+                row = FileRow(source.chain.name, replace(file, pieces=_no_pieces), recovered)
+                _keep_largest(self.files, (recovered.size, -self.files_total, row))
+        except SESparseError as e:
+            problems.append(f"The list of deleted files is not complete: {e}")
+        return counts
 
     def _findings(self, source: Source) -> Iterator[Finding]:
         chain = source.chain
@@ -315,7 +351,7 @@ class _Gathering:
 
     def _described(self) -> Iterator[UnmappedRow]:
         """The rows that are listed, largest first, with what their bytes are."""
-        for _, _, row in sorted(self.largest, key=lambda entry: entry[:2], reverse=True):
+        for _, _, row in _largest_first(self.largest):
             content = None
             if self.hashes and row.run.place is not None and row.run.state in ("present", "empty", "contested"):
                 try:
@@ -331,6 +367,22 @@ class _Gathering:
             return InputReport(hashed(file, opened, self._tell))
         except SESparseError as e:
             return InputReport(file, str(e))
+
+
+def _keep_largest(heap: list[tuple[int, int, T]], entry: tuple[int, int, T]) -> None:
+    if len(heap) < MAX_ROWS:
+        heapq.heappush(heap, entry)
+    else:
+        heapq.heappushpop(heap, entry)
+
+
+def _largest_first(heap: list[tuple[int, int, T]]) -> list[tuple[int, int, T]]:
+    return sorted(heap, key=lambda entry: entry[:2], reverse=True)
+
+
+def _no_pieces() -> Iterator[tuple[int, bytes]]:
+    """A row holds on to no file system."""
+    return iter(())
 
 
 def link_report(chain: Chain, link: Link, strip: Strip) -> LinkReport:

@@ -57,6 +57,7 @@ def _page(report: Report, rows: int) -> bytes:
             report=report,
             findings=report.findings.cut(rows),
             unmapped=report.unmapped.cut(rows),
+            files=report.files.cut(rows),
             states=STATES,
             policy=policy,
             # These three are ours, not the evidence's: the data is text in which no character ends the element it is in.
