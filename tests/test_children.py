@@ -273,6 +273,29 @@ def test_ways_to_load(folder: Path, kind: str) -> None:
     assert children(path) == [("s1", ["a.vmdk", "b.vmdk"]), ("s2", ["a-000001.vmdk", "b-000001.vmdk"])]
 
 
+def test_vm_of_a_host(folder: Path) -> None:
+    """On a file system that is evidence itself; its snapshots are children of a child."""
+    two_disks(folder, BOTH)
+    host = VirtualFilesystem()
+    host.map_dir("/vmfs/volumes/5f0c1d7e/vm", folder)
+    parent = Target()
+    parent.filesystems.add(host)
+    parent.fs.mount("/", host)
+    vm = parent.open_child("/vmfs/volumes/5f0c1d7e/vm/vm.vmx")
+    assert children(vm) == [("s1", ["a.vmdk", "b.vmdk"]), ("s2", ["a-000001.vmdk", "b-000001.vmdk"])]
+    with open_chain(folder / "b-000001.vmdk") as chain:
+        assert content(vm.open_child("1"), 1) == chain.read(0, chain.size)
+
+
+def test_newest_descriptor_is_gone(folder: Path) -> None:
+    """The VM is shown as of its last snapshot, which is a child as well."""
+    path = one_disk(folder, [entry(1, ["vm.vmdk"]), entry(2, ["vm-000001.vmdk"])])
+    (folder / "vm-000002.vmdk").unlink()
+    target = Target.open(path)
+    assert files(target) == ["vm-000001.vmdk"]
+    assert children(target) == [("s1", ["vm.vmdk"]), ("s2", ["vm-000001.vmdk"])]
+
+
 def test_options_are_inherited(folder: Path, example: Path) -> None:
     chain = small_chain(folder, deltas=2)
     chain.links[1].extent.set_entry(100, UNKNOWN_STATE)
@@ -518,6 +541,13 @@ def test_a_million_snapshots(folder: Path, caplog: pytest.LogCaptureFixture) -> 
     assert files(target.open_child("500")) == ["vm.vmdk"]
     assert f"{10_000 - MAX_STATES} more entries of the snapshot list are not looked at" in caplog.text
     assert time.process_time() - start < 20
+
+
+def test_list_that_is_too_large(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not read, that is said, and the chain gives the states."""
+    path = one_disk(folder, text=vmsd([entry(1, ["vm.vmdk"])]).encode().ljust(2 << 20))
+    assert children(path) == [("vm.vmdk", ["vm.vmdk"]), ("vm-000001.vmdk", ["vm-000001.vmdk"])]
+    assert "vm.vmsd is larger than any list of snapshots, it is not read" in caplog.text
 
 
 def test_opening_reads_no_list(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
