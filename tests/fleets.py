@@ -61,12 +61,12 @@ def make_one(folder: Path, number: int) -> Path:
     return path
 
 
-def by_dissect(path: Path, name: str) -> dict[str, list[dict]]:
+def by_dissect(path: Path, name: str, functions: tuple[str, ...] = FUNCTIONS) -> dict[str, list[dict]]:
     """What ``target-query`` tells about a VM, by function, as JSON."""
     packer = JsonRecordPacker()
     sesparse = Target.open(path).sesparse
     told = {}
-    for function in FUNCTIONS:
+    for function in functions:
         rows = [json.loads(packer.pack(record)) for record in getattr(sesparse, function)()]
         told[function] = [
             {"vm": name} | {field: value for field, value in row.items() if not field.startswith("_")} for row in rows

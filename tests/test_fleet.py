@@ -247,12 +247,40 @@ def test_what_cannot_be_read_on(small: Path, tmp_path: Path, run: Callable, monk
 def test_example_vm(tmp_path: Path, run: Callable) -> None:
     """Times are times, and links of one VM that is named twice are told once."""
     path = make_vm.make_vm(tmp_path / "web01")
-    assert run(path, tmp_path / "web*", "-o", tmp_path / "out") == 0
-    told = by_dissect(path, "web01")
-    assert records(tmp_path / "out", "web01") == {name: told[name] for name in ("chain", "findings", "unmapped")}
+    functions = ("chain", "files", "findings", "unmapped")
+    assert run(path, tmp_path / "web*", "-o", tmp_path / "out", "--functions", ",".join(functions)) == 0
+    assert records(tmp_path / "out", "web01") == by_dissect(path, "web01", functions)
+    assert len(records(tmp_path / "out", "web01")["files"]) >= len(make_vm.DELETED)
     row = pq.read_table(tmp_path / "out" / "parquet" / "chain" / "web01.parquet").to_pylist()[1]
     assert row["snapshot"] == "after patch"
     assert row["ts"] == make_vm.SNAPSHOTS[1][2]
+
+
+def test_one_function_that_fails(small: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dissect trips over the guest's volumes: the other functions tell all the same."""
+    from dissect_sesparse.target import disk_records
+
+    def broken(target: object) -> None:
+        raise RuntimeError("a hostile volume")
+
+    monkeypatch.setattr(disk_records, "look_at_volumes", broken)
+    assert run(small / "vm00", "-o", tmp_path / "out", "--functions", "files,chain") == 1
+    (row,) = lines(tmp_path / "out" / "vms.jsonl")
+    assert row["errors"] == ["vm00-000001.vmdk: not all of files is told: RuntimeError: a hostile volume"]
+    assert (row["state"], row["files_records"], row["chain_records"]) == ("incomplete", 0, 2)
+
+
+def test_what_is_only_logged(small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no record, and yet says that some of them are not whole: it is in the VM's row."""
+    path = small / "vm00" / "vm00-000001-sesparse.vmdk"
+    with path.open("r+b") as fh:
+        fh.seek(4096 * 512)
+        fh.write(b"\xff" * 8)  # a directory entry
+    assert run(small / "vm00", "-o", tmp_path / "out", "--functions", "chain") == 0
+    (row,) = lines(tmp_path / "out" / "vms.jsonl")
+    assert len(row["warnings"]) == 1
+    assert "the sizes lack 16777216 bytes whose state cannot be told" in row["warnings"][0]
+    assert f"vm00: warning: {row['warnings'][0]}\n" in capsys.readouterr().out
 
 
 def test_without_hashes(small: Path, tmp_path: Path, run: Callable) -> None:
@@ -594,10 +622,13 @@ def test_names_stay(tmp_path: Path) -> None:
 
 def test_names_of_the_guest() -> None:
     """Hostname and domain where dissect tells them, and none where it trips."""
-    guest = SimpleNamespace(apply=lambda: None, hostname="web01", domain="example")
+    none = SimpleNamespace(entries=[])
+    guest = SimpleNamespace(volumes=none, apply=lambda: None, hostname="web01", domain="example")
     assert work._names(guest) == ("web01", "example")
 
     class Broken:
+        volumes = none
+
         def apply(self) -> None:
             return None
 
@@ -605,7 +636,7 @@ def test_names_of_the_guest() -> None:
             raise RuntimeError("a hostile file system")
 
     assert work._names(Broken()) == (None, None)
-    assert work._names(SimpleNamespace(apply=lambda: 1 // 0, hostname="web01")) == (None, None)
+    assert work._names(SimpleNamespace(volumes=none, apply=lambda: 1 // 0, hostname="web01")) == (None, None)
 
 
 def test_text_that_is_none() -> None:

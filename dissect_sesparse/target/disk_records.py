@@ -13,6 +13,7 @@ from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.unmapped import STATES
 from dissect_sesparse.target._plugin import SESparsePlugin
 from dissect_sesparse.target.records import (
+    FileRecord,
     FindingRecord,
     JournalRecord,
     LinkRecord,
@@ -36,9 +37,16 @@ DESCRIPTORS: dict[str, RecordDescriptor] = {
     "unreferenced": UnreferencedRecord,
     "map": RunRecord,
     "journal": JournalRecord,
+    "files": FileRecord,
     "findings": FindingRecord,
 }
 """The functions, and what each yields."""
+
+
+def look_at_volumes(target: Target) -> None:
+    """Find volumes, file systems and operating system, where the target was opened for its disks alone."""
+    if not target.volumes.entries:  # a disk without a volume system is one
+        target.apply()
 
 
 def records_of(
@@ -77,4 +85,7 @@ def records_of(
         return plugin._runs(disk.chain)
     if function == "journal":
         return plugin._journal(disk)
+    if function == "files":
+        look_at_volumes(target)
+        return plugin._files(disk)
     return plugin._findings(disk, once or Once())

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.commands.fleet.data import Vm
 
-FUNCTIONS = ("chain", "unmapped", "unreferenced", "map", "journal", "findings")
+FUNCTIONS = ("chain", "unmapped", "unreferenced", "map", "journal", "files", "findings")
 """In the order in which they are done."""
 DEFAULT = "chain,unmapped,findings"
 SPLIT = 1 << 30
@@ -146,6 +146,8 @@ def _lines(vms: Sequence[Vm], told: Sequence[tuple[Mapping[str, Any], bool]], fo
     for row, _ in sorted(told, key=lambda pair: pair[0]["path"]):
         for error in row["errors"]:
             yield f"{row['vm']}: {row['state']}: {error}"
+        for warning in row["warnings"]:
+            yield f"{row['vm']}: warning: {warning}"
     states = Counter("unchanged" if before else row["state"] for row, before in told)
     names = {"skipped": "without a seSparse disk", "unchanged": "done before"}
     counts = ", ".join(f"{count} {names.get(state, state)}" for state, count in sorted(states.items()))

@@ -58,6 +58,9 @@ def collect(settings: Settings, vm: Vm, survey: Survey, results: Mapping[int, Do
     if errors:
         state = "incomplete" if survey.disks else "failed"
     row = row_of(settings, vm, state, errors, survey) | counts
+    row["warnings"] = [
+        text for _, done in sorted(results.items()) if not isinstance(done, str) for text in done.warnings
+    ]
     return folder.keep(vm, row, survey.inputs)
 
 
@@ -74,6 +77,7 @@ def row_of(
         "domain": survey.names[1],
         "state": state,
         "errors": list(errors),
+        "warnings": [],
         "skipped": list(survey.skipped),
         "disks": len(survey.disks),
         **{f"{function}_records": 0 for function in settings.functions},
@@ -176,7 +180,7 @@ def write_vms(folder: FleetFolder, functions: Sequence[str]) -> list[dict[str, A
     rows.sort(key=lambda row: (row["path"], row["inside"] or ""))
     text, texts = pa.string(), pa.list_(pa.string())
     columns = {"vm": text, "path": text, "inside": text, "hostname": text, "domain": text, "state": text}
-    columns |= {"errors": texts, "skipped": texts, "disks": pa.int64()}
+    columns |= {"errors": texts, "warnings": texts, "skipped": texts, "disks": pa.int64()}
     columns |= {f"{function}_records": pa.int64() for function in functions}
     columns["finished"] = pa.timestamp("us", tz="UTC")
     lines = folder.parts / "vms.jsonl"

@@ -92,3 +92,5 @@ class Done:
 
     records: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What was only logged: some of it may matter to who reads the records."""

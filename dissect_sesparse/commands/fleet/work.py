@@ -6,11 +6,12 @@ a thing again gives the same again.
 
 from __future__ import annotations
 
-import inspect
 import json
+import logging
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.fleet.data import Done, FleetError, Piece, Survey
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.evidence.inputs import InputFile
     from dissect_sesparse.evidence.parts import Part
-    from dissect_sesparse.target.container import SESparseContainer
 
+MAX_WARNINGS = 50
+"""Of a task."""
 _CUT: Mapping[str, Callable[[Chain, int], list[Part]]] = {
     "unmapped": parts_of_unmapped,
     "unreferenced": parts_of_unreferenced,
@@ -122,9 +124,10 @@ def _parts(settings: Settings, function: str, chain: Chain) -> list[Part]:
 
 def _names(target: Target) -> tuple[str | None, str | None]:
     """Hostname and domain of the guest: ``None`` where its operating system is not known, or its volumes have none."""
+    from dissect_sesparse.target.disk_records import look_at_volumes
+
     try:
-        if _is_lazy():
-            target.apply()
+        look_at_volumes(target)
     except Exception:  # the file systems of the guest: whatever their readers trip over, the disks are told about
         return None, None
     return _name(target, "hostname"), _name(target, "domain")
@@ -135,13 +138,6 @@ def _name(target: Target, which: str) -> str | None:
         return getattr(target, which)
     except Exception:  # as above
         return None
-
-
-def _is_lazy() -> bool:
-    """Whether a target was opened without a look at its volumes; dissect.target 3.23 cannot leave that out."""
-    from dissect.target.target import Target
-
-    return "apply" in inspect.signature(Target.open).parameters
 
 
 @contextmanager
@@ -179,13 +175,11 @@ def _path(vm: Vm) -> Path:
 
 
 def _inputs(target: Target, vm: Vm) -> list[tuple[InputFile, Any]]:
-    chains = [disk.chain for disk in _disks(target)]
+    from dissect_sesparse.target.machine import sesparse_disks
+
+    chains = [disk.chain for disk in sesparse_disks(target)]
     files = list(files_of(loader_of(target)))
     return input_files(chains, [*files, *([Path(vm.path)] if is_regular(Path(vm.path)) else [])])
-
-
-def _disks(target: Target) -> list[SESparseContainer]:
-    return [disk for disk in target.disks if getattr(disk, "__type__", None) == "sesparse"]  # type: ignore[misc]
 
 
 # Records
@@ -208,11 +202,13 @@ def extract(
     """
     records: dict[str, int] = {}
     errors: dict[str, str] = {}
+    heard = Heard()
     from dissect_sesparse.target.disk_records import records_of
+    from dissect_sesparse.target.machine import sesparse_disks
 
     with _opened(settings, vm) as target:
         files = _inputs(target, vm)
-        disks = _disks(target)
+        disks = sesparse_disks(target)
         if tuple(file.key for file, _ in files) != inputs:
             raise FleetError("its files changed since it was looked at", file=vm.label, advice="run it again")
         spool, once = FleetFolder.of(settings).spool(vm), Once()
@@ -221,20 +217,46 @@ def extract(
                 records_of, target, disks[piece.disk], piece.function,
                 names=names, part=piece.part or WHOLE, contents=settings.contents, once=once,
             )  # fmt: skip
-            records[piece.file], error = _write(spool / piece.file, vm, told_by)
+            records[piece.file], error = _write(spool / piece.file, vm, told_by, heard)
             if error is not None:
                 errors[piece.file] = error
         if names_of_changed := changed(files):
             problem = f"changed while it was read: {', '.join(names_of_changed)}"
             raise FleetError(problem, file=vm.label, advice="run it again")
-    return Done(records, errors)
+    return Done(records, errors, tuple(heard.messages))
 
 
-def _write(path: Path, vm: Vm, records: Callable[[], Iterator[Record]]) -> tuple[int, str | None]:
+class Heard(logging.Handler):
+    """Keeps the first warnings that a target's functions log in this thread; dissect's own about volumes are before that."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.thread = get_ident()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self.thread and len(self.messages) < MAX_WARNINGS:
+            self.messages.append(record.getMessage())
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to the logger of targets."""
+        logger = logging.getLogger("dissect.target.target")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+
+
+def _write(path: Path, vm: Vm, records: Callable[[], Iterator[Record]], heard: Heard) -> tuple[int, str | None]:
     """Write records, one a line. How many there are, and what ended them early."""
     count, error = 0, None
-    with whole(path, path.parent) as fh:
+    try:
         found = records()
+    except Exception as e:  # as below
+        found, error = iter(()), told(e)
+    with heard.listening(), whole(path, path.parent) as fh:
         while True:
             try:
                 record = next(found, None)
