@@ -1,12 +1,15 @@
-"""Seeded mutations of headers, tables and descriptors of whole chains: ``python tests/mutations.py [COUNT] [SEED]``.
+"""Seeded mutations of the metadata and the descriptors of whole chains: ``python tests/mutations.py [COUNT] [SEED]``.
+
+The newest link of the chain lost power with some transactions that only its journal has. Each mutation is read twice: with the
+options as they are (``journal=replay``), and with ``salvage=1``.
 
 Each outcome has to be one of
 
 * ``right``: the bytes of the chain before the mutation;
 * ``refused``: at the opening, or at a read, by an error of ours;
-* ``labelled``: other bytes, and a finding that says something is wrong;
-* ``as written``: other bytes without a finding, and the plain oracle reads the mutated files the same way: the mutation made
-  another valid disk, which nothing can tell from a true one.
+* ``labelled``: other bytes, and a finding that the chain did not have before the mutation;
+* ``as written``: other bytes without one, and the plain oracle reads the mutated files the same way (where the journal does not
+  have the grain): the mutation made another valid disk, which nothing can tell from a true one.
 
 Anything else is ``WRONG``.
 """
@@ -22,13 +25,23 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples")]
 
 import oracle
-from disks import Pieces, joined, random_chain, write_chain
+from disks import Pieces, grain_data, joined, random_chain, random_extent, write_chain
 
 from dissect_sesparse import Chain, SESparseError, open_chain
 from dissect_sesparse.evidence.findings import findings
 
 SECTORS = 9000
-REGIONS = {"header": (0, 1024), "directory": (4096 * 512, 8), "table": (6144 * 512, 9000)}
+TRANSACTIONS = 12
+REGIONS = {
+    "header": (0, 1024),
+    "journal header": (1024, 32),
+    "journal": (2048 * 512, TRANSACTIONS * 25 * 512),
+    "directory": (4096 * 512, 8),
+    "table": (6144 * 512, 9000),
+    "bitmap": (8192 * 512, 144),
+    "backmap": (10240 * 512, 9000),
+}
+MODES: dict[str, dict[str, str]] = {"": {}, "salvage=1": {"salvage": "1"}}
 VALUES = [0, 1, 8, 64, 4096, 1 << 31, 1 << 32, 0x10000000 << 32, 1 << 60, 2 << 60, 3 << 60, 5 << 60, (1 << 64) - 1]
 
 
@@ -44,9 +57,20 @@ def mutate(rng: random.Random, folder: Path) -> str:
         return kind
     path = rng.choice(sorted(folder.glob("*-sesparse.vmdk")))
     start, length = REGIONS[kind]
+    if kind == "journal":
+        path = folder / "link0-sesparse.vmdk"
     with path.open("r+b") as fh:
+        if rng.random() < 0.1:  # a torn or wiped piece
+            fh.seek(start + rng.randrange(length) // 512 * 512)
+            fh.write(rng.choice((bytes(512), rng.randbytes(512)))[: length - (fh.tell() - start)])
+            return kind
         for _ in range(rng.randint(1, 3)):
-            fh.seek(start + rng.randrange(length // 8) * 8)
+            where = rng.randrange(length // 8) * 8
+            if kind == "journal":  # where records have something: their header, their targets, their images
+                where = (
+                    rng.randrange(TRANSACTIONS) * 25 * 512 + rng.choice((rng.randrange(24), rng.randrange(5 * 64))) * 8
+                )
+            fh.seek(start + where)
             value = rng.choice(VALUES) if rng.random() < 0.6 else rng.randrange(1 << 64)
             if kind == "table" and rng.random() < 0.5:
                 place = rng.randrange(2000)
@@ -55,30 +79,61 @@ def mutate(rng: random.Random, folder: Path) -> str:
     return kind
 
 
-def outcome(newest: Path, links: list[Pieces], original: bytes) -> str:
+class Before:
+    """What a chain is before any mutation, with some options."""
+
+    def __init__(self, newest: Path, options: dict[str, str]):
+        self.options = options
+        with open_chain(newest, **options) as chain:
+            self.data = chain.read(0, chain.size)
+            self.codes = Counter(finding.code for finding in findings(chain))
+
+    def labels(self, chain: Chain) -> bool:
+        """Whether there are findings that there were not."""
+        return bool(Counter(finding.code for finding in findings(chain)) - self.codes)
+
+
+def outcome(newest: Path, links: list[Pieces], before: Before) -> str:
     """What became of a mutated chain."""
     try:
-        with open_chain(newest) as chain:
-            return _of_open(chain, links, original)
+        with open_chain(newest, **before.options) as chain:
+            return _of_open(chain, links, before)
     except SESparseError as e:
         assert str(e), "an error without a word"
         return "refused"
 
 
-def _of_open(chain: Chain, links: list[Pieces], original: bytes) -> str:
+def _of_open(chain: Chain, links: list[Pieces], before: Before) -> str:
     try:
         data = chain.read(0, chain.size)
     except SESparseError as e:
-        _hold_what_is_readable(chain, original, e, labelled=any(True for _ in findings(chain)))
+        _hold_what_is_readable(chain, before.data, e, labelled=before.labels(chain))
         return "refused"
-    if data == original:
+    if data == before.data:
         return "right"
-    if any(True for _ in findings(chain)):
+    if before.labels(chain):
         return "labelled"
     try:
-        return "as written" if data == joined(oracle.disk(links)) else "WRONG"
+        written = joined(oracle.disk(links))
     except Exception:  # the oracle has no errors of its own for what it cannot read
         return "WRONG"
+    same = len(data) == len(written) == len(before.data) and all(
+        data[at : at + 4096] in (written[at : at + 4096], before.data[at : at + 4096])
+        for at in range(0, len(data), 4096)
+    )
+    return "as written" if same else "WRONG"
+
+
+def lose_power(path: Path, rng: random.Random) -> None:
+    """Write an extent whose last transactions are only in its journal."""
+    extent = random_extent(rng, "dirty", SECTORS, hole=0.6)
+    extent.checkpoint()
+    free = [grain for grain in range(SECTORS // 8) if not extent._entries.get(grain)]
+    for grain in rng.sample(free, TRANSACTIONS):
+        extent.allocate(grain, grain_data("lost", grain))
+        extent.commit()
+    extent.set_dirty()
+    extent.write(path)
 
 
 def _hold_what_is_readable(chain: Chain, original: bytes, error: SESparseError, *, labelled: bool) -> None:
@@ -91,24 +146,25 @@ def _hold_what_is_readable(chain: Chain, original: bytes, error: SESparseError, 
             continue
 
 
-def run(count: int, seed: int) -> Counter[tuple[str, str]]:
-    """Mutate chains so many times; how often each kind had each outcome."""
+def run(count: int, seed: int) -> Counter[tuple[str, str, str]]:
+    """Mutate chains so many times; how often each kind had each outcome, in each mode."""
     rng = random.Random(seed)
-    outcomes: Counter[tuple[str, str]] = Counter()
+    outcomes: Counter[tuple[str, str, str]] = Counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name) / "store" / "vm"
         folder.mkdir(parents=True)
         links = random_chain(folder, random.Random(seed), 3, SECTORS)
         newest = write_chain(folder, links)
-        with open_chain(newest) as chain:
-            original = chain.read(0, chain.size)
+        lose_power(folder / "link0-sesparse.vmdk", random.Random(seed))
+        before = {mode: Before(newest, options) for mode, options in MODES.items()}
         kept = {path: _heads(path) for path in folder.iterdir() if "flat" not in path.name}
         for number in range(count):
             kind = mutate(rng, folder)
-            found = outcome(newest, links, original)
-            outcomes[kind, found] += 1
-            if found == "WRONG":
-                print(f"WRONG: mutation {number} of seed {seed}, {kind}", file=sys.stderr)
+            for mode in MODES:
+                found = outcome(newest, links, before[mode])
+                outcomes[kind, mode, found] += 1
+                if found == "WRONG":
+                    print(f"WRONG: mutation {number} of seed {seed}, {kind}, {mode}", file=sys.stderr)
             for path, content in kept.items():
                 _restore(path, content)
     return outcomes
@@ -131,16 +187,18 @@ def _restore(path: Path, content: dict[int, bytes]) -> None:
             fh.truncate(len(content[0]))
 
 
-def table(outcomes: Counter[tuple[str, str]]) -> str:
+def table(outcomes: Counter[tuple[str, str, str]]) -> str:
     """The counts as a table of Markdown."""
     columns = ["right", "refused", "labelled", "as written", "WRONG"]
-    lines = [f"| mutated | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [f"| mutated | options | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for kind in [*REGIONS, "descriptor"]:
-        lines.append(f"| {kind} | {' | '.join(str(outcomes[kind, column]) for column in columns)} |")
+        for mode in MODES:
+            counts = " | ".join(str(outcomes[kind, mode, column]) for column in columns)
+            lines.append(f"| {kind} | {mode or '-'} | {counts} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     counted = run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
     print(table(counted))
-    sys.exit(any(found == "WRONG" for _, found in counted))
+    sys.exit(any(found == "WRONG" for _, _, found in counted))

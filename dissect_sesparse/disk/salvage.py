@@ -62,7 +62,9 @@ class Salvage:
         """What was done to the directory."""
         self._tables = header.regions["grain_tables"]
         self._seen: set[int] = set()
-        self._kept: dict[int, bytes | None] = {}
+        self._kept: dict[int, bytes] = {}
+        self._good = bytearray(header.table_count // 8 + 1)
+        """A bit for each table that is left as it lies."""
         self._bitmap: dict[int, bool] = {}
         self._given_back: set[int] = set()
         inside = min(header.regions["grains"].end, below.size) - header.regions["grains"].offset
@@ -98,18 +100,24 @@ class Salvage:
 
     def _table(self, index: int) -> bytes | None:
         """A table with what is destroyed of it replaced; ``None`` for one that is left as it lies."""
-        if index not in self._kept:
+        byte, bit = divmod(index, 8)
+        if index >= self.header.table_count or self._good[byte] >> bit & 1:
+            return None
+        if (table := self._kept.get(index)) is None:
+            if (table := self._rebuilt(index)) is None:
+                self._good[byte] |= 1 << bit
+                return None
             if len(self._kept) >= _KEPT:
                 self._kept = {}
-            self._kept[index] = self._rebuilt(index)
-        return self._kept[index]
+            self._kept[index] = table
+        return table
 
     def check(self) -> None:
         """Look at all tables, so that what was rebuilt is known."""
         for index in sorted(self._slices):
             if index not in self._seen:
                 try:
-                    self._rebuilt(index)
+                    self._table(index)
                 except UnreadableError:  # told by the read that meets it
                     continue
 
