@@ -61,6 +61,7 @@ COMPLETE = {
     "Docs/report.bin": ("mft", 0, content("report.bin", 60_001)),
     "over.bin": ("mft", 0, content("over.bin", 30_000)),
     "tiny.txt": ("mft", 0, content("tiny.txt", 77)),
+    "packed/log.bin": ("mft", 0, content("log.bin", 300_000)),  # compressed
 }
 PARTIAL = {"victim.bin": (1, 120_000), "early.bin": (0, 90_000)}
 """Depth and size of files of whose clusters thief.bin, which is live, and over.bin, deleted later, got some."""

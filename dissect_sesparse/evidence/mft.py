@@ -46,6 +46,7 @@ FIRST_FILE = 24
 _BATCH = 512
 """Records that are read together."""
 _HEADER = c_ntfs._FILE_RECORD_SEGMENT_HEADER
+_FLAGS: int = _HEADER.fields["Flags"].offset
 
 
 class MftError(Exception):
@@ -117,6 +118,9 @@ def incarnations(views: Sequence[NtfsView], warn: Callable[[str], None]) -> Iter
         for segment in range(max(start, FIRST_FILE), min(start + _BATCH, max(counts))):
             first = (segment - start) * size
             states = [(view, batch[first : first + size]) for view, batch in zip(views, batches)]
+            newest = states[0][1]
+            if running and newest[_FLAGS] & FILE_RECORD_SEGMENT_IN_USE and all(raw == newest for _, raw in states):
+                continue  # live, and as it ever was: nearly all of them
             one = _Segment(segment, running=running)
             one.go_through(states)
             broken += one.broken

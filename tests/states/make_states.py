@@ -55,6 +55,7 @@ NTFS = (
             ("write", "Docs/report.bin", 60_001),
             ("write", "rename.txt", 9000),
             ("write", "note.txt", 200),
+            ("compress", "packed"),
             ("write", "changed.bin", 80_000),
             ("write", "Deep/inner/leaf.bin", 30_000),
             ("write", "base-gone.bin", 40_000),
@@ -71,10 +72,12 @@ NTFS = (
     Step("2024-02-01 15:00:00", (("delete", "Deep/inner/leaf.bin"), ("rmdir", "Deep/inner"), ("rmdir", "Deep")), True),
     # Delta 2
     Step("2024-03-01 10:00:00", (("write", "spare4", 40), ("write", "early.bin", 90_000), ("write", "tiny.txt", 77))),
+    Step("2024-03-01 10:15:00", (("write", "packed/log.bin", 300_000),)),
     Step("2024-03-01 10:30:00", (("fill", "fill2.bin"),)),
     Step("2024-03-01 11:00:00", (("delete", "early.bin"), ("delete", "spare4"))),
     Step("2024-03-01 12:00:00", (("write", "over.bin", 30_000),)),
     Step("2024-03-01 13:00:00", (("delete", "over.bin"), ("delete", "tiny.txt"), ("delete", "Docs/report.bin"))),
+    Step("2024-03-01 14:00:00", (("delete", "packed/log.bin"),)),
 )
 
 UNIX = (
@@ -156,7 +159,7 @@ def format_partition(kind: Kind, image: Path) -> None:
 def mounted(kind: Kind, image: Path, moment: str):
     with tempfile.TemporaryDirectory() as folder:
         if kind.name == "ntfs":
-            command = ["faketime", "-f", f"@{moment}", "ntfs-3g", "-o", "no_detach", str(image), folder]
+            command = ["faketime", "-f", f"@{moment}", "ntfs-3g", "-o", "no_detach,compression", str(image), folder]
             driver = subprocess.Popen(command, env=UTC, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while not os.path.ismount(folder):
                 if driver.poll() is not None:
@@ -188,6 +191,9 @@ def do(root: Path, operation: str, *arguments: object) -> None:
         with path.open("wb", buffering=0) as fh, suppress(OSError):
             while fh.write(bytes(1024)):
                 pass
+    elif operation == "compress":  # what is written into the folder from now on
+        path.mkdir()
+        os.setxattr(path, "system.ntfs_attrib_be", struct.pack(">I", 0x810))
     elif operation == "link":
         (root / str(arguments[1])).hardlink_to(path)
     elif operation == "patch":
