@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.evidence.ranges import Ranges, TooManyRangesError
-from dissect_sesparse.target.files import State, Warnings, _file_systems, _Key, _time, _Walk
+from dissect_sesparse.target.files import Key, State, Walk, Warnings, file_systems, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def changed_files(
 
 def _opened(state: DiskState, tell: Callable[[str], None]) -> list[State]:
     try:
-        return list(_file_systems(state.chain, state.depth, tell))
+        return list(file_systems(state.chain, state.depth, tell))
     except Exception as e:  # whatever dissect trips over
         tell(f"the disk as of {state.name} cannot be opened, its files are not told: {e or type(e).__name__}")
         return []
@@ -123,7 +123,7 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
         pair.tell(f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
 
 
-class _Files(_Walk):
+class _Files(Walk):
     """All regular files. Records of NTFS that have no unnamed stream (``$Secure``) are none, and not missing."""
 
     def _failed(self, path: str, error: Exception) -> None:
@@ -183,7 +183,7 @@ class _Pair:
             if len(found) >= MAX_FILES:
                 self.tell(f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
                 return found, False
-            key = _Key(entry, info)
+            key = Key(entry, info)
             stream = path.rpartition("/")[2].partition(":")[2]  # of NTFS: it shares the record of its file
             found[path] = (key.key, stream) if key.sure else None
         return found, walk.whole
@@ -225,7 +225,7 @@ class _Pair:
             size=max(0, min(info.st_size, (1 << 63) - 1)),
             changed=changed,
             state=what,
-            mtime=_time(getattr(info, "st_mtime_ns", None)),
+            mtime=time_of(getattr(info, "st_mtime_ns", None)),
             inode=info.st_ino or None,
             filesystem=state.fs.__type__,
         )

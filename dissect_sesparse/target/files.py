@@ -138,12 +138,13 @@ def _states(chain: Chain, tell: Callable[[str], None]) -> Iterator[State]:
     """The file systems of all states of a disk, newest first."""
     for depth in range(len(chain.links)):
         try:
-            yield from _file_systems(chain, depth, tell)
+            yield from file_systems(chain, depth, tell)
         except Exception as e:  # whatever dissect trips over
             tell(f"the disk as of {chain.links[depth].name} cannot be opened: {e or type(e).__name__}")
 
 
-def _file_systems(chain: Chain, depth: int, tell: Callable[[str], None]) -> Iterator[State]:
+def file_systems(chain: Chain, depth: int, tell: Callable[[str], None]) -> Iterator[State]:
+    """The file systems of a disk as of one link, as dissect opens them."""
     view = view_at(chain, depth)
     assert view is not None
     disk = RawContainer(view.open())
@@ -212,7 +213,7 @@ def _same(states: Iterator[State]) -> list[list[State]]:
 # File systems in which the inode of a deleted file is gone
 
 
-class _Key:
+class Key:
     """What a file is the same by."""
 
     def __init__(self, entry: FilesystemEntry, info: Any):
@@ -239,14 +240,14 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Callable[
     known: set[int] = set()
     doubtful = told = 0
     if running is not None:
-        walk = _Walk(running, tell)
-        known.update(key for _, entry, info in walk if (key := _Key(entry, info).key) is not None)
+        walk = Walk(running, tell)
+        known.update(key for _, entry, info in walk if (key := Key(entry, info).key) is not None)
         if not walk.whole:
             tell(f"{running.name}: as not all of its files can be read, nothing tells which are deleted")
             return
     for state in states[1 if running is not None else 0 :]:
-        for path, entry, info in _Walk(state, tell):
-            key = _Key(entry, info)
+        for path, entry, info in Walk(state, tell):
+            key = Key(entry, info)
             if key.key in known and key.key is not None:
                 doubtful += not key.sure and not _has(running, path)
                 continue
@@ -298,8 +299,8 @@ def _file(
         volume=state.name,
         path=path.strip("/").encode("utf-8", "backslashreplace").decode(),
         size=max(0, min(size, (1 << 63) - 1)),
-        mtime=_time(getattr(info, "st_mtime_ns", None)),
-        btime=_time(getattr(info, "st_birthtime_ns", None)),
+        mtime=time_of(getattr(info, "st_mtime_ns", None)),
+        btime=time_of(getattr(info, "st_birthtime_ns", None)),
         inode=info.st_ino or None,
         filesystem=state.fs.__type__,
         named_by="snapshot",
@@ -308,14 +309,15 @@ def _file(
     )
 
 
-def _time(nanoseconds: int | None) -> datetime | None:
+def time_of(nanoseconds: int | None) -> datetime | None:
+    """A time of a file, from nanoseconds since 1970; ``None`` where there is none, or none that can be."""
     try:
         return _EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
     except OverflowError:
         return None
 
 
-class _Walk:
+class Walk:
     """All regular files of a file system: path, entry and what stat tells. Loops and depth are bounded.
 
     Args:
