@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import urllib.request
 from pathlib import Path
@@ -181,14 +182,20 @@ def once_only(hand_out: Callable) -> Callable:
     return wrapper
 
 
-def test_a_vm_that_kills_its_workers(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It alone has failed, also where others waited on the same worker."""
+def test_a_vm_that_kills_its_workers(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It alone has failed, also where others waited on the same worker; and no worker writes to the terminal."""
+    base = small / "vm00" / "vm00.vmdk"
+    base.write_bytes(re.sub(rb"CID=\w{8}", b"CID=deadbeef", base.read_bytes(), count=1))
     monkeypatch.setattr(cluster, "ALLOWED_FAILURES", 0)
     with cluster.local_client(1) as client:
         client.register_plugin(Kill("vm01"))
         arguments = ["fleet", str(small / "*"), "-o", str(tmp_path / "out"), "--scheduler", client.scheduler.address]
         assert cli.main(arguments) == 1
+    assert "cid-mismatch" not in capfd.readouterr().err
     assert states(tmp_path / "out") == {"vm00": "done", "vm01": "incomplete", "vm02": "done"}
+    assert "cid-mismatch" in {row["code"] for row in records(tmp_path / "out", "vm00")["findings"]}
     row = lines(tmp_path / "out" / "vms.jsonl")[1]
     assert "worker process that was at it died" in row["errors"][0]
     for name in ("vm00", "vm02"):

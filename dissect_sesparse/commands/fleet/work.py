@@ -150,6 +150,7 @@ def _opened(settings: Settings, vm: Vm) -> Iterator[Target]:
     from dissect_sesparse.target.registration import register
 
     register()
+    _no_log_on_the_terminal()
     token = URI_OPTIONS.set(settings.options)
     try:
         target = open_target(_path(vm))  # kept: when it goes, so do its disks
@@ -160,6 +161,14 @@ def _opened(settings: Settings, vm: Vm) -> Iterator[Target]:
                 disk.close()
     finally:
         URI_OPTIONS.reset(token)
+
+
+def _no_log_on_the_terminal() -> None:
+    """What dissect logs is of no use there, from many processes at once: it is in the findings and in the VM's row."""
+    for name in ("dissect", "dissect_sesparse"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def _path(vm: Vm) -> Path:
