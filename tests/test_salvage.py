@@ -145,19 +145,46 @@ def test_a_table_is_gone(tables: str, fill: str) -> None:
 
 
 @pytest.mark.parametrize("tables", ["by-slot", "in-order", "reversed"])
-def test_the_directory_is_gone(tables: str) -> None:
-    """The backmap's numbers are slices where they cannot be indexes; else nothing tells whose the tables are."""
+@pytest.mark.parametrize("fill", [0, 0x77])
+def test_the_directory_is_gone(tables: str, fill: int) -> None:
+    """Where the backmap's numbers may be the tables' own, nothing tells whose they are: nothing of them is shown."""
     builder = work(tables)
-    builder.patch(builder.directory_sector * 512, bytes(512))
+    builder.patch(builder.directory_sector * 512, bytes([fill]) * 512)
     extent = opened(builder.to_bytes())
-    lost = [check_against(builder, extent, entries_of(builder, table)) for table in (1, 4, 9)]
+    assert [check_against(builder, extent, entries_of(builder, table)) for table in (1, 4, 9)] == [640] * 3
     assert codes(extent) == {"tables-rebuilt"}
-    if tables == "by-slot":
-        assert lost == [0, 0, 0]
-    else:
-        assert lost == [640] * 3
-    assert seen(extent, range(0, 8 * 4096, 4096)) != [(State.UNALLOCATED, None)] * 8
-    assert seen(extent, range(3)) == [LOST] * 3, "a slice that was never written, or one whose grains were all trimmed"
+    assert seen(extent, range(3)) == [LOST] * 3, "a slice that was never written, or one that is lost"
+
+
+@pytest.mark.parametrize("tables", ["in-order", "reversed"])
+@pytest.mark.parametrize("also", [None, 4])
+def test_the_directory_is_gone_and_the_backmap_has_slices(tables: str, also: int | None) -> None:
+    """Tables that lie elsewhere than their numbers say tell that these are slices; one may be gone too."""
+    builder = work(tables)
+    for place, grain in builder._owners.items():
+        builder.set_backmap(place, 1 << 60 | grain % 4096 << 48 | grain // 4096)
+    image = bytearray(builder.to_bytes())
+    image[builder.directory_sector * 512 : builder.directory_sector * 512 + 512] = bytes(512)
+    if also is not None:
+        start = builder.tables_sector * 512 + builder.table_index(also) * 32768
+        image[start : start + 32768] = bytes(32768)
+    extent = opened(image)
+    for table in (1, 4, 9):
+        numbers = entries_of(builder, table)
+        lost = check_against(builder, extent, numbers)
+        allocated = sum(builder._entries.get(n, 0) >> 60 == 3 for n in numbers)
+        assert lost == (len(numbers) - allocated if table == also else 0)
+    assert codes(extent) == {"tables-rebuilt"}
+
+
+def test_the_directory_of_a_small_disk() -> None:
+    """One table: there is one place for it."""
+    builder = ExtentBuilder(32768)
+    for grain in range(0, 100, 2):
+        builder.allocate(grain, grain_data("x", grain))
+    builder.set_directory(0, 0)
+    extent = opened(builder.to_bytes())
+    assert check_against(builder, extent, range(200)) == 0
 
 
 @pytest.mark.parametrize("tables", ["by-slot", "in-order", "reversed"])

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 UNKNOWN_NUMBER = (1 << 64) - 1
 """The next transaction number, where no header tells it: all records count."""
 LOG_NAME = "hostd"
+_MAX_LOGS = 16
 _MAX_LOG = 64 * 1024 * 1024
 _LOGGED = re.compile(
     rb"constMagic\s*=\s*0x0*cafebabe\b.{0,400}?\bcapacity\s*=\s*(\d{1,15})\b", re.DOTALL | re.IGNORECASE
@@ -101,7 +102,8 @@ def _logs(folder: Path | None) -> list[Path]:
         paths = sorted(folder.iterdir())[:10_000] if folder is not None else []
     except Exception:
         return []
-    return [path for path in paths if path.name.lower().startswith(LOG_NAME) and path.suffix.lower() == ".log"]
+    logs = [path for path in paths if path.name.lower().startswith(LOG_NAME) and path.suffix.lower() == ".log"]
+    return logs[:_MAX_LOGS]
 
 
 def layout(capacity_sectors: int) -> dict[str, Region]:

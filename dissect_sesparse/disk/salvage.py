@@ -14,6 +14,7 @@ Memory: for each table the blocks of the backmap that name it, at most :data:`MA
 from __future__ import annotations
 
 from array import array
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_ENTRIES, TABLE_SIZE
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 MAX_PAIRS = 500_000
 """Tables times the blocks of the backmap that name them."""
 _KEPT = 64
-_IDENTICAL = 8
-"""Directory entries that have to be their own place before the others are taken to be."""
+_MAX_STRAYS = 4096
+"""Tables that are looked at in the search for those that the directory has lost."""
+_ASKED = 8
+"""Entries of each of them."""
 _ROW = SECTOR // 8
 _INVALID = int.from_bytes(INVALID_ENTRY, "little")
 _SLICE = (1 << 48) - 1
@@ -285,19 +288,35 @@ class Salvage:
 
     def _homes(self, orphans: list[int], invalid: list[int]) -> dict[int, int]:
         """The index of the table by the slice that it certainly describes."""
-        numbers = sorted(self._blocks)
-        identical = sum(index == place for index, place in self._slices.items())
-        by_slice = (
-            self._by_slice is True
-            or self.header.table_count == 1
-            or (self._by_slice is None and identical == len(self._slices) >= _IDENTICAL)
-            or (self._by_slice is None and numbers[-1] >= len(numbers) + len(self._slices))
-        )
-        if by_slice:
-            return {number: number for number in orphans if number not in self._slices}
+        strays = self._strays()
+        if self._by_slice is None and any(number != index for number, index in strays.items()):
+            self._by_slice = True
+        if self._by_slice or self.header.table_count == 1:
+            taken = {*self._slices, *strays.values()}
+            free = (index for index in range(self.header.table_count) if index not in taken)
+            # A table that is destroyed itself is rebuilt at any place that no other has.
+            found = {number: strays[number] if number in strays else next(free, None) for number in orphans}
+            return {number: index for number, index in found.items() if index is not None}
         if len(orphans) == len(invalid) == 1 and orphans[0] not in self._slices:
             return {invalid[0]: orphans[0]}
         return {}
+
+    def _strays(self) -> dict[int, int]:
+        """By its number in the backmap: the index of a table that is still there and that no directory entry names."""
+        found: dict[int, int] = {}
+        for index in range(min(self.header.table_count, _MAX_STRAYS)):
+            if index in self._slices:
+                continue
+            data = self._below.read_some(self._tables.offset + index * TABLE_SIZE, TABLE_SIZE)
+            numbers = set()
+            entries = enumerate(unpack(data[: len(data) // 8 * 8])) if any(data) else ()
+            allocated = ((slot, entry) for slot, entry in entries if entry >> 60 == State.ALLOCATED)
+            for slot, entry in islice(allocated, _ASKED):
+                word = self._view.word(decode_entry(entry)[1]) or 0
+                numbers.add(word & _SLICE if self._is_sound(word) and word >> 48 & 0xFFF == slot else -1)
+            if len(numbers) == 1 and (number := numbers.pop()) >= 0:
+                found.setdefault(number, index)
+        return found
 
     def _directory_sectors(self, found: dict[int, int], *, all_in_doubt: bool) -> dict[int, bytes]:
         region = self.header.regions["grain_directory"]
