@@ -12,7 +12,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.evidence.audit import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
-from dissect_sesparse.evidence.findings import Finding, findings
+from dissect_sesparse.evidence.findings import Finding, findings, opening_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +156,30 @@ def test_real_extent_cut_off(real_path: Path, folder: Path) -> None:
     path.write_bytes(real_path.read_bytes()[:-4096])
     (finding,) = (f for f in found(path, unreadable="zero") if f.code != "host-memory")
     assert told([finding]) == [("truncated", "info", 0x1600000, None, 4096)]
+
+
+@pytest.mark.parametrize(("region", "what"), [(0x200000, "grain directory"), (0x300000, "grain tables")])
+def test_real_extent_wiped(real_path: Path, folder: Path, region: int, what: str) -> None:
+    """An older state would be shown, and no read would fail: so it is said before anything is read."""
+    path = folder / "real-sesparse.vmdk"
+    data = bytearray(real_path.read_bytes())
+    data[region : region + (1 << 20)] = bytes(1 << 20)
+    path.write_bytes(data)
+    with open_chain(path, unreadable="zero") as chain:
+        (finding,) = (f for f in opening_findings(chain) if f.code != "parent-missing")
+    assert told([finding]) == [("bitmap-mismatch", "error", region, 0, 512 << 20)]
+    assert f"all entries of the {what} are 0" in finding.message
+    assert "salvage=1" in finding.message
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_not_wiped(folder: Path, trimmed: bool) -> None:
+    """A delta that was just made, and one in which all is trimmed."""
+    extent = ExtentBuilder(SECTORS)
+    if trimmed:
+        for grain in range(20):
+            extent.unmap(grain, b"old")
+    assert audited(folder, extent) == []
 
 
 # Each mismatch

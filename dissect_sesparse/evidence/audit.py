@@ -45,6 +45,8 @@ _CACHED = 512
 _BITMAP_PIECE = 64
 """Blocks whose bits are read at once: 32 KiB of the bitmap."""
 _CHUNK = 1 << 20
+_FIRST = 64
+"""Tables that are looked at when a disk is opened: 1 GiB of it."""
 _ALL = (1 << TABLE_ENTRIES) - 1
 _DIGITS = b"0" + b"1" * 255
 
@@ -92,6 +94,38 @@ def _has_data(extent: SESparseExtent, region: Region, size: int) -> bool:
             return True
         position += len(data)
     return False
+
+
+def wiped(extent: SESparseExtent) -> Odd | None:
+    """What tells that directory or tables were emptied: no entry, and places in use by the bitmap or the backmap.
+
+    Quick enough for every opening: :data:`_FIRST` tables at most. An older state of the disk is shown then, and each read of it
+    looks sound, so that this has to be said before anything is read.
+    """
+    looked_at = 0
+    grains = -(-extent.size // GRAIN_SIZE)
+    for table in extent.tables():
+        first = table * TABLE_ENTRIES
+        entries = extent.entries(first, min(TABLE_ENTRIES, grains - first))
+        looked_at += 1
+        if looked_at > _FIRST or (entries is not None and entries.count(0) < len(entries)):
+            return None
+    try:
+        found = kept(extent)
+    except UnreadableError:  # told by what goes through the tables
+        return None
+    if extent.lost_from < extent.size or not (found.bitmap or found.backmap):
+        return None
+    what = "grain tables" if looked_at else "grain directory"
+    told = " and ".join(["the free bitmap"] * found.bitmap + ["the backmap"] * found.backmap)
+    message = (
+        f"all entries of the {what} are 0, although places are in use by {told}: wiped? What the extent had reads as if "
+        f"it were not there; salvage=1 rebuilds it from the backmap; {CONFIRMED if found.bitmap else INFERRED}"
+    )
+    region = extent.header.regions["grain_tables" if looked_at else "grain_directory"]
+    return Odd(
+        "bitmap-mismatch" if found.bitmap else "backmap-mismatch", message, region.offset, 0, extent.size, "error"
+    )
 
 
 def audit(extent: SESparseExtent, limit: int = MAX_EACH) -> Iterator[Odd]:

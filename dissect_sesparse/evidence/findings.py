@@ -14,7 +14,7 @@ from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import UnreadableError, short
 from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit
+from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit, wiped
 from dissect_sesparse.evidence.headers import check_headers
 from dissect_sesparse.evidence.journals import journal_notes, salvage_notes
 from dissect_sesparse.evidence.spare import check_spare
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.link import Link, Placed
     from dissect_sesparse.disk.parent import ParentSearch
+    from dissect_sesparse.evidence.audit import Odd
 
 MAX_CANDIDATES = 10
 
@@ -189,6 +190,8 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
     for note in (*salvage_notes(extent), *journal_notes(extent)):
         yield Finding(note.code, note.level, note.message, placed.depth, label, note.source_offset)
+    if (odd := wiped(extent)) is not None:
+        yield _finding(placed, extent, odd)
     for region in extent.header.regions.values():
         if region.name != "grains" and region.end > extent.file.size:
             message = f"the file ends at byte {extent.file.size:#x}, inside or before its {region.name}"
@@ -253,10 +256,14 @@ def _unreadable_entries(placed: Placed) -> Iterator[Finding]:
 def _odd(placed: Placed, extent: SESparseExtent) -> Iterator[Finding]:
     """What is odd about an extent, told from the whole disk."""
     for odd in chained(audit(extent), check_headers(extent), check_spare(extent)):
-        offset = None if odd.offset is None else placed.start + odd.offset
-        yield Finding(
-            odd.code, odd.level, odd.message, placed.depth, extent.file.label, odd.source_offset, offset, odd.size
-        )
+        yield _finding(placed, extent, odd)
+
+
+def _finding(placed: Placed, extent: SESparseExtent, odd: Odd) -> Finding:
+    offset = None if odd.offset is None else placed.start + odd.offset
+    return Finding(
+        odd.code, odd.level, odd.message, placed.depth, extent.file.label, odd.source_offset, offset, odd.size
+    )
 
 
 def _bounded(found: Iterator[Finding]) -> Iterator[Finding]:
