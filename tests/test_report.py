@@ -579,6 +579,8 @@ def test_page_by_keyboard_and_on_paper(example: Opened) -> None:
     assert not page.locator("#map-0 .controls").is_visible()
     assert not page.locator(".tools").first.is_visible()
     assert page.locator("#map-0 .strip.whole svg").is_visible()
+    page.set_viewport_size({"width": 1030, "height": 700})  # A4, landscape
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1030, "nothing is cut off at the right"
     assert page.pdf().startswith(b"%PDF")
 
 
