@@ -31,28 +31,34 @@ def _steps(kind: str) -> list[tuple[dict[int, bytes], list[int], bool]]:
     return steps
 
 
-def build(kind: str, folder: Path, *, trim: bool = True) -> ChainBuilder:
+def build(kind: str, folder: Path, *, trim: bool = True, lvm: bool = False) -> ChainBuilder:
     """The chain of a kind of file system, not written yet.
 
     Args:
         kind: The name of the states.
         folder: Where the chain is written.
         trim: Whether the guest trims what it deletes.
+        lvm: Whether all of it is on a logical volume of 16 MiB.
     """
     base: dict[int, bytes] = {}
-    chain = ChainBuilder(folder, KINDS[kind].size // 512, {})
+    size, shift = KINDS[kind].size, 0
+    if lvm:
+        head = lzma.decompress((STATES / "lvm.xz").read_bytes())
+        size, shift = 24 << 20, len(head) // GRAIN
+        base |= {grain - shift: head[grain * GRAIN :][:GRAIN] for grain in range(shift)}
+    chain = ChainBuilder(folder, size // 512, {})
     extent = None
     for written, trimmed, snapshot in _steps(kind):
         if extent is None:
             base |= written
         else:
             for grain, data in written.items():
-                extent.allocate(grain, data)
+                extent.allocate(grain + shift, data)
             for grain in trimmed if trim else ():
-                extent.unmap(grain)
+                extent.unmap(grain + shift)
         if snapshot:
             extent = chain.add_delta()
-    chain.base.update({grain * 8: data for grain, data in base.items()})
+    chain.base.update({(grain + shift) * 8: data for grain, data in base.items()})
     return chain
 
 

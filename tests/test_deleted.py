@@ -75,7 +75,18 @@ def test_budget() -> None:
             yield offset, bytes(10)
 
     budget = Budget(55, told.append)
-    assert len(list(budget.of(pieces()))) == 5
-    assert not list(budget.of(pieces()))
+    assert len(list(budget.of(pieces(), "a/b"))) == 5
+    assert not list(budget.of(pieces(), "a/b"))
     assert len(told) == 1
     assert "more bytes than its disk" in told[0]
+
+
+def test_a_file_system_that_trips() -> None:
+    told: list[str] = []
+
+    def pieces() -> Iterator[tuple[int, bytes]]:
+        yield 0, b"first"
+        raise RecursionError("deep")
+
+    assert list(Budget(100, told.append).of(pieces(), "a/b")) == [(0, b"first")]
+    assert told == ["a/b: not all of it is looked at: deep"]

@@ -74,6 +74,27 @@ def test_deleted_since_a_snapshot(kind: str, folder: Path) -> None:
         assert file.btime <= file.mtime
 
 
+def test_logical_volume(folder: Path) -> None:
+    """On LVM: the volume is not one piece of the disk, and has a name."""
+    pytest.importorskip("dissect.extfs")
+    found = told(file_states.build("ext4", folder, lvm=True).write())
+    assert set(found) == set(DELETED)
+    assert all(recovered.state == "complete" for _, recovered in found.values())
+    assert {(file.volume, file.place) for file, _ in found.values()} == {("vg0-data", None)}
+    (folder / "vm.vmx").write_bytes(vmx(["vm-000002.vmdk"], "vm").encode())
+    target = Target.open(folder / "vm.vmx")
+    assert {str(record.path) for record in target.sesparse.files()} == {f"/{path}" for path in DELETED}
+
+
+def test_deleted_mft_records_on_a_logical_volume(folder: Path) -> None:
+    """Snapshots give their files; what only a deleted record names has no clusters that can be placed, and that is said."""
+    warnings: list[str] = []
+    found = told(file_states.build("ntfs", folder, lvm=True).write(), warnings)
+    assert found["Docs/report.bin"][1].state == "complete"
+    assert (found["session.bin"][1].size, found["session.bin"][1].state) == (0, "partial")
+    assert any("session.bin: its volume is not one piece" in warning for warning in warnings)
+
+
 def test_bytes_that_cannot_be_read(kind: str, folder: Path) -> None:
     """A base that is cut off costs the bytes that were in it, and nothing else."""
     path = file_states.build(kind, folder).write()

@@ -85,16 +85,21 @@ class Budget:
         self.left = left
         self._warn = warn
 
-    def of(self, pieces: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-        """The same pieces, until there are no bytes left."""
-        for offset, data in pieces:
-            if self.left < len(data):
-                if self.left >= 0:
-                    self._warn("its deleted files claim more bytes than its disk ever had: the rest is not recovered")
-                self.left = -1
-                return
-            self.left -= len(data)
-            yield offset, data
+    def of(self, pieces: Iterator[tuple[int, bytes]], path: str) -> Iterator[tuple[int, bytes]]:
+        """The pieces of a file, until there are no bytes left, or the file system trips over them: that is said."""
+        try:
+            for offset, data in pieces:
+                if self.left < len(data):
+                    if self.left >= 0:
+                        self._warn(
+                            "its deleted files claim more bytes than its disk ever had, the rest is not recovered"
+                        )
+                    self.left = -1
+                    return
+                self.left -= len(data)
+                yield offset, data
+        except Exception as e:  # what there is of it counts
+            self._warn(f"{path}: not all of it is looked at: {e or type(e).__name__}")
 
 
 def read_pieces(

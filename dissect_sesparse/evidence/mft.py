@@ -46,7 +46,7 @@ FIRST_FILE = 24
 _BATCH = 512
 """Records that are read together."""
 _HEADER = c_ntfs._FILE_RECORD_SEGMENT_HEADER
-_FLAGS: int = _HEADER.fields["Flags"].offset
+_FLAGS: int = _HEADER.fields["Flags"].offset  # type: ignore[assignment]
 
 
 class MftError(Exception):

@@ -243,7 +243,8 @@ class _File:
             return self._make(volume, one.deleted_in, self.record, "mft", self._from_snapshot)
         if self.layout.resident is not None:
             return self._make(volume, one.deleted_in, self.record, "mft", self._resident)
-        last = self._make(volume, one.deleted_in, self.record, "mft", lambda: self._from_period(volume))
+        pieces = _nothing if self.period is None else lambda: self._from_period(volume)
+        last = self._make(volume, one.deleted_in, self.record, "mft", pieces)
         if self.older is None or last is None or sum(len(data) for _, data in last.pieces()) == self.layout.size:
             return last
         # It was written to between the snapshot and its deletion, and that is not all there. The snapshot's is.
@@ -279,7 +280,7 @@ class _File:
             inode=self.one.segment,
             filesystem="ntfs",
             named_by=named_by,
-            pieces=lambda: volume.budget.of(pieces()),
+            pieces=lambda: volume.budget.of(pieces(), self.path),
             place=view.place,
         )
 

@@ -290,7 +290,7 @@ def _file(
 
     def pieces() -> Iterator[tuple[int, bytes]]:
         if 0 <= size <= chain.size:
-            yield from budget.of(read_pieces(read, 0, size, _UNIT, lambda error: None))
+            yield from budget.of(read_pieces(read, 0, size, _UNIT, lambda error: None), path)
 
     if not 0 <= size <= chain.size:
         tell(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")

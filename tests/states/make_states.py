@@ -6,9 +6,11 @@ Real drivers change real file systems: ntfs-3g, and Linux for ext4 and XFS. Afte
     KIND.json   for each step: ``written``, runs of those grains as [first grain, count]; ``trimmed``, runs of grains in
                 which some block was in use before the step and none is now; ``snapshot``, whether one is taken after it
 
+    lvm.xz      the first MiB of a disk whose one logical volume starts behind it
+
 Every 512 bytes of a file's content say whose they are, so that a test can look for them in the extents.
 
-Needs Linux, root, ntfs-3g (with mkntfs and ntfscat), faketime, e2fsprogs and xfsprogs. The tests need none of these.
+Needs Linux, root, ntfs-3g (with mkntfs and ntfscat), faketime, e2fsprogs, xfsprogs and lvm2. The tests need none of these.
 """
 
 from __future__ import annotations
@@ -271,12 +273,42 @@ def make(kind: Kind) -> None:
     print(kind.name, (FOLDER / f"{kind.name}.xz").stat().st_size, "bytes")
 
 
+LVM = "devices{use_devicesfile=0} activation{udev_sync=0 udev_rules=0} global{activation=0}"
+LOGICAL_VOLUME = """
+logical_volumes { data {
+    id = "abcdef-0123-4567-89ab-cdef-0123-456789"
+    status = ["READ", "WRITE", "VISIBLE"]
+    segment_count = 1
+    segment1 { start_extent = 0 extent_count = 16 type = "striped" stripe_count = 1 stripes = [ "pv0", 0 ] }
+} }
+"""
+
+
+def make_lvm() -> None:
+    """The first MiB of a disk of 24 MiB with a logical volume of 16 MiB behind it. Needs lvm2, but no device mapper."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk, text = Path(folder) / "disk", Path(folder) / "vg.txt"
+        disk.write_bytes(bytes(24 << 20))
+        device = quiet("losetup", "-f", "--show", disk).decode().strip()
+        try:
+            quiet("pvcreate", "-y", "--dataalignment", "1m", "--config", LVM, device)
+            quiet("vgcreate", "-s", "1m", "--config", LVM, "vg0", device)
+            quiet("vgcfgbackup", "--config", LVM, "-f", text, "vg0")
+            told = text.read_text()
+            end = told.rindex("}")
+            text.write_text(told[:end] + LOGICAL_VOLUME + told[end:])
+            quiet("vgcfgrestore", "--config", LVM, "-f", text, "vg0")
+        finally:
+            quiet("losetup", "-d", device)
+        (FOLDER / "lvm.xz").write_bytes(lzma.compress(disk.read_bytes()[: 1 << 20], preset=9))
+
+
 def main() -> int:
     if sys.platform != "linux" or os.geteuid() != 0:
         print("Needs Linux and root: drivers mount the images.", file=sys.stderr)
         return 1
-    for name in sys.argv[1:] or KINDS:
-        make(KINDS[name])
+    for name in sys.argv[1:] or (*KINDS, "lvm"):
+        make_lvm() if name == "lvm" else make(KINDS[name])
     return 0
 
 
