@@ -550,12 +550,32 @@ def test_tables_sort_and_filter(example: Opened, example_vm: Path) -> None:  # n
     assert [text.split()[0] for text in column(page, "table-unmapped", 1)] == ["0x2293000"]
 
 
+@pytest.fixture(scope="module")
+def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two disks, one with errors and all states."""
+    folder = tmp_path_factory.mktemp("odd")
+    extent = ExtentBuilder(make_vm.CAPACITY_SECTORS)
+    for grain in range(100, 130, 3):
+        extent.set_entry(grain, 0x4 << 60)
+    extent.unmap(1000, b"old")
+    extent.zero(3000)
+    extent.allocate(3300, b"new")
+    both = two_disks(folder / "vm", extent)
+    (folder / "vm" / "a-bad.vmdk").write_bytes(
+        (folder / "vm" / "a-bad.vmdk").read_bytes().replace(b"c4418e23", b"11111111")
+    )
+    assert cli.main(["report", str(both), "-o", str(folder / "report.html"), "--no-hash", "--no-files"]) == 0
+    return folder / "report.html"
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_page_for_everybody(browser: Browser, example_page: Path, colours: str) -> None:
+def test_page_for_everybody(browser: Browser, odd_page: Path, colours: str) -> None:
     """By axe-core, which knows the rules (WCAG): names, roles, headings, contrast and more."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    opened = Opened(browser, example_page, color_scheme=colours)
-    opened.page.locator("summary").first.click()
+    opened = Opened(browser, odd_page, color_scheme=colours)
+    for summary in opened.page.locator("summary").all():
+        summary.click()
+    assert {"error", "warning"} <= set(opened.page.locator("#table-findings .level").all_inner_texts())
     found = axe.Axe().run(opened.page)
     assert found.violations_count == 0, found.generate_report()
     opened.check()
