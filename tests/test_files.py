@@ -143,6 +143,15 @@ def test_where_not_all_live_files_are_known_none_is_called_deleted(
     assert any("nothing tells which are deleted" in warning for warning in warnings)
 
 
+def test_folder_that_holds_itself(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop ends, and as live files may lie where nobody went again, none is called deleted."""
+    path = file_states.build(kind, folder).write()
+    monkeypatch.setattr(files.Key, "__init__", lambda self, entry, info: vars(self).update(key=7, sure=True))
+    warnings: list[str] = []
+    assert told(path, warnings) == {}
+    assert any("is met again" in warning for warning in warnings)
+
+
 def test_inodes_without_uses(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing tells an inode's uses apart, a file whose inode is in use is not told, and that is."""
     monkeypatch.setattr(files, "_use", lambda entry, info: None)

@@ -349,7 +349,7 @@ class Walk:
                 continue
             if stat.S_ISREG(info.st_mode):
                 yield path, entry, info
-            elif stat.S_ISDIR(info.st_mode) and self._is_new(path, info.st_ino, len(todo)):
+            elif stat.S_ISDIR(info.st_mode) and self._is_new(path, Key(entry, info).key or 0, len(todo)):
                 todo.append((path, self._entries(path, entry)))
         self.whole = False
         self._tell(f"{self._state.name}: more than {MAX_ENTRIES} files, the rest is not looked at")
@@ -373,11 +373,12 @@ class Walk:
         where = f"{self._state.name}: the folder {path or '/'} as of link {self._state.depth}"
         self._tell(f"{where} cannot be read: {error or type(error).__name__}")
 
-    def _is_new(self, path: str, inode: int, depth: int) -> bool:
+    def _is_new(self, path: str, key: int, depth: int) -> bool:
         """Whether a folder is to be gone into."""
-        if inode in self._folders or depth > MAX_DEPTH:
+        if key in self._folders or depth > MAX_DEPTH:
+            self.whole = False
             self._tell(f"{self._state.name}: the folder {path} is met again, or lies too deep")
             return False
-        if inode:
-            self._folders.add(inode)
+        if key:
+            self._folders.add(key)
         return True
