@@ -133,10 +133,10 @@ def file_system(folder: Path, files: int) -> Path:
         return vmx
     tree, raw = folder / "tree", folder / "raw"
     chance = random.Random(5)
-    for number in range(0, files, 200):
-        place = tree / f"{number // 20000}" / f"{number // 200}"
+    for number in range(0, files, 10):
+        place = tree / f"{number // 1000}" / f"{number // 10}"
         place.mkdir(parents=True)
-        for other in range(number, min(number + 200, files)):
+        for other in range(number, min(number + 10, files)):
             (place / f"file-{other}.txt").write_bytes(f"{other}\n".encode() * chance.randrange(1, 200))
     size = 1 << 30
     with raw.open("wb") as fh:

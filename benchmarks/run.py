@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import io
 import os
 import platform
@@ -394,23 +395,30 @@ def walking(bench: Bench) -> None:
     """A whole ``target-query -f walkfs`` of a VM, by whichever reader is in front; CPU seconds and peak memory."""
     if bench.only not in "walkfs of 100,000 files":
         return
-    if shutil.which("mke2fs") is None:
-        print("walkfs: skipped, mke2fs is not installed")
+    if shutil.which("mke2fs") is None or importlib.util.find_spec("dissect.extfs") is None:
+        print("walkfs: skipped, mke2fs or dissect.extfs is not installed")
         return
     vmx = images.file_system(bench.folder / "files", 100_000)
-    tool = Path(os.sys.executable).with_name("target-query")
+    code = """
+import sys, time
+from dissect.target.tools.query import main
+sys.argv = ["target-query", "-q", "-f", "walkfs", "-s", sys.argv[1]]
+try: main()
+finally:
+    peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+    print(time.process_time(), peak, file=sys.stderr)
+"""
     seconds: dict[str, list[float]] = {"ours": [], "dissect": []}
     peak: dict[str, float] = {}
     records: set[int] = set()
     for _ in range(max(1, bench.rounds // 2)):
         for name, autoload in (("ours", "1"), ("dissect", "0")):
-            with subprocess.Popen([tool, "-q", "-f", "walkfs", "-s", vmx], stdout=subprocess.PIPE,
-                                  env={**os.environ, "DISSECT_SESPARSE_AUTOLOAD": autoload}) as child:  # fmt: skip
-                records.add(sum(1 for _ in child.stdout))
-                _, _, used = os.wait4(child.pid, 0)
-                child.returncode = 0
-            seconds[name].append(used.ru_utime + used.ru_stime)
-            peak[name] = max(peak.get(name, 0), used.ru_maxrss / 1024)
+            done = subprocess.run([os.sys.executable, "-c", code, vmx], capture_output=True, text=True, check=True,
+                                  env={**os.environ, "DISSECT_SESPARSE_AUTOLOAD": autoload})  # fmt: skip
+            records.add(done.stdout.count("\n"))
+            taken, most = map(float, done.stderr.split()[-2:])
+            seconds[name].append(taken)
+            peak[name] = max(peak.get(name, 0), most)
     taken = {name: statistics.median(values) for name, values in seconds.items()}
     note = f"{min(records)} records, peak {peak['ours']:.0f} MiB, dissect {peak['dissect']:.0f} MiB"
     if len(records) > 1:

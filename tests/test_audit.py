@@ -10,7 +10,7 @@ import disks
 import pytest
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
-from dissect_sesparse import open_chain
+from dissect_sesparse import UnreadableError, open_chain
 from dissect_sesparse.evidence.audit import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
 from dissect_sesparse.evidence.findings import Finding, findings, opening_findings
 
@@ -158,7 +158,7 @@ def test_real_extent_cut_off(real_path: Path, folder: Path) -> None:
     assert told([finding]) == [("truncated", "info", 0x1600000, None, 4096)]
 
 
-@pytest.mark.parametrize(("region", "what"), [(0x200000, "grain directory"), (0x300000, "grain tables")])
+@pytest.mark.parametrize(("region", "what"), [(0x200000, "grain_directory"), (0x300000, "grain_tables")])
 def test_real_extent_wiped(real_path: Path, folder: Path, region: int, what: str) -> None:
     """An older state would be shown, and no read would fail: so it is said before anything is read."""
     path = folder / "real-sesparse.vmdk"
@@ -170,6 +170,14 @@ def test_real_extent_wiped(real_path: Path, folder: Path, region: int, what: str
     assert told([finding]) == [("bitmap-mismatch", "error", region, 0, 512 << 20)]
     assert f"all entries of the {what} are 0" in finding.message
     assert "salvage=1" in finding.message
+    parent = folder / "base.vmdk"
+    parent.write_text(
+        "# Disk DescriptorFile\nversion=1\nCID=0000ba5e\nparentCID=ffffffff\nRW 1048576 ZERO\n", encoding="utf-8"
+    )
+    with open_chain(path, parent=parent) as chain:
+        for offset in (0, 5 << 20, 400 << 20):
+            with pytest.raises(UnreadableError, match=f"all entries of the {what} are 0.*salvage=1"):
+                chain.read(offset, 512)
 
 
 @pytest.mark.parametrize("trimmed", [False, True])

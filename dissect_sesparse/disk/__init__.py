@@ -18,6 +18,7 @@ Data flows one way through the modules of this room::
     backmap     whose a place of the grains region is, by the extent's own inverse of its tables
     claims      whose the old bytes of unmapped grains are
     residual    unmapped grains shown with their old bytes
+    emptied     whether directory or tables were wiped, by what else the extent has
     sesparse    the seSparse extent: directory, tables, runs
     descriptor  the text of a ``.vmdk``
     c_vmdk      the on-disk structures of the older sparse extents

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.disk.backmap import Backmap
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_COVERS, TABLE_ENTRIES, TABLE_SIZE
 from dissect_sesparse.disk.census import count_states
+from dissect_sesparse.disk.emptied import find_emptied
 from dissect_sesparse.disk.entry import Run, State, decode_directory_entry, decode_entry, merged
 from dissect_sesparse.disk.errors import ExtentError, UnreadableError
 from dissect_sesparse.disk.extent import Extent
@@ -37,6 +38,7 @@ from dissect_sesparse.disk.salvage import Salvage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dissect_sesparse.disk.emptied import Emptied
     from dissect_sesparse.disk.file import EvidenceFile
     from dissect_sesparse.disk.metadata import Metadata
 
@@ -109,6 +111,10 @@ class SESparseExtent(Extent):
         self.backmap = Backmap(self)
         self._residual = Residual(self) if residual else None
         self._pieces: dict[int, memoryview] = {}
+        self.emptied: Emptied | None = None
+        """What tells that nothing of the extent can be read; never looked for where the tables are to be taken as they lie."""
+        if not salvage and not (self.dirty and journal == "ignore"):
+            self.emptied = find_emptied(self)
 
     @property
     def dirty(self) -> bool:
@@ -186,7 +192,12 @@ class SESparseExtent(Extent):
 
     @property
     def lost_from(self) -> int:
-        """The first offset whose directory entry is behind the file's end, in a copy that was cut off; else the size."""
+        """The first offset whose directory entry is behind the file's end, in a copy that was cut off; else the size.
+
+        0 where directory or tables were emptied.
+        """
+        if self.emptied is not None:
+            return 0
         return min(max(0, self.file.size - self._directory.offset) // 8 * TABLE_COVERS, self.size)
 
     def tables(self, first: int = 0, end: int | None = None) -> Iterator[int]:
@@ -220,6 +231,8 @@ class SESparseExtent(Extent):
 
         A directory entry or a table that cannot be had gives entries that decode to INVALID; :meth:`explain` tells why.
         """
+        if self.emptied is not None:
+            return INVALID_ENTRY * count
         pieces, found = [], False
         while count > 0:
             table, start = divmod(first_grain, TABLE_ENTRIES)
@@ -275,6 +288,13 @@ class SESparseExtent(Extent):
         Raises:
             UnreadableError: If the entry, or the way to it, is corrupt, or an allocated grain lies outside.
         """
+        if self.emptied is not None:
+            raise UnreadableError(
+                str(self.emptied),
+                file=self.file.label,
+                source_offset=self.header.regions[self.emptied.region].offset,
+                advice="salvage=1 rebuilds them from the backmap, unreadable=zero shows zeros there, and reports it",
+            )
         table, slot = divmod(grain, TABLE_ENTRIES)
         if (offset := self.table_offset(table)) is None:
             return State.UNALLOCATED, None

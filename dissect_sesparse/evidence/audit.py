@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_ENTRIES
+from dissect_sesparse.disk.emptied import kept
 from dissect_sesparse.disk.entry import State, decode_entry
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.disk.lanes import find_runs, split, successive, unpack
@@ -28,7 +29,6 @@ from dissect_sesparse.evidence.unreferenced import spans_of_bits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dissect_sesparse.disk.header import Region
     from dissect_sesparse.disk.sesparse import SESparseExtent
 
 CONFIRMED = "rests on a confirmed fact"
@@ -44,9 +44,6 @@ _CACHED = 512
 """Pieces of a region that are kept, of 32 KiB each: 16 MiB."""
 _BITMAP_PIECE = 64
 """Blocks whose bits are read at once: 32 KiB of the bitmap."""
-_CHUNK = 1 << 20
-_FIRST = 64
-"""Tables that are looked at when a disk is opened: 1 GiB of it."""
 _ALL = (1 << TABLE_ENTRIES) - 1
 _DIGITS = b"0" + b"1" * 255
 
@@ -62,70 +59,14 @@ class Odd(NamedTuple):
     level: str = "warning"
 
 
-class Kept(NamedTuple):
-    """Which of the regions that repeat what the tables and the volatile header say are not all zero."""
-
-    bitmap: bool
-    backmap: bool
-    journal_header: bool
-
-
-def kept(extent: SESparseExtent) -> Kept:
-    """Which copies an extent has. Reads no further than the first byte that is not zero."""
-    regions = extent.header.regions
-    places = extent.place_limit
-    return Kept(
-        _has_data(extent, regions["free_bitmap"], -(-places // 8)),
-        _has_data(extent, regions["backmap"], places * 8),
-        _has_data(extent, regions["journal_header"], 32),
-    )
-
-
-def _has_data(extent: SESparseExtent, region: Region, size: int) -> bool:
-    """Whether any of a region's first bytes is not zero."""
-    position, end = region.offset, region.offset + min(size, region.size)
-    while position < end:
-        if extent.metadata is extent.file:  # holes of a sparse file are passed over
-            position = max(position, extent.file.next_data(position))
-        data = extent.metadata.read_some(position, max(0, min(_CHUNK, end - position)))
-        if not data:
-            return False
-        if data.count(0) < len(data):
-            return True
-        position += len(data)
-    return False
-
-
 def wiped(extent: SESparseExtent) -> Odd | None:
-    """What tells that directory or tables were emptied: no entry, and places in use by the bitmap or the backmap.
-
-    Quick enough for every opening: :data:`_FIRST` tables at most. An older state of the disk is shown then, and each read of it
-    looks sound, so that this has to be said before anything is read.
-    """
-    looked_at = 0
-    grains = -(-extent.size // GRAIN_SIZE)
-    for table in extent.tables():
-        first = table * TABLE_ENTRIES
-        entries = extent.entries(first, min(TABLE_ENTRIES, grains - first))
-        looked_at += 1
-        if looked_at > _FIRST or (entries is not None and entries.count(0) < len(entries)):
-            return None
-    try:
-        found = kept(extent)
-    except UnreadableError:  # told by what goes through the tables
+    """What tells that directory or tables were emptied; the extent cannot be read then, see ``emptied``."""
+    if (found := extent.emptied) is None:
         return None
-    if extent.lost_from < extent.size or not (found.bitmap or found.backmap):
-        return None
-    what = "grain tables" if looked_at else "grain directory"
-    told = " and ".join(["the free bitmap"] * found.bitmap + ["the backmap"] * found.backmap)
-    message = (
-        f"all entries of the {what} are 0, although places are in use by {told}: wiped? What the extent had reads as if "
-        f"it were not there; salvage=1 rebuilds it from the backmap; {CONFIRMED if found.bitmap else INFERRED}"
-    )
-    region = extent.header.regions["grain_tables" if looked_at else "grain_directory"]
-    return Odd(
-        "bitmap-mismatch" if found.bitmap else "backmap-mismatch", message, region.offset, 0, extent.size, "error"
-    )
+    basis = CONFIRMED if found.kept.bitmap else INFERRED
+    code = "bitmap-mismatch" if found.kept.bitmap else "backmap-mismatch"
+    offset = extent.header.regions[found.region].offset
+    return Odd(code, f"{found}: salvage=1 rebuilds it from the backmap; {basis}", offset, 0, extent.size, "error")
 
 
 def audit(extent: SESparseExtent, limit: int = MAX_EACH) -> Iterator[Odd]:

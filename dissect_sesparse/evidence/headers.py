@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import TABLE_COVERS
+from dissect_sesparse.disk.emptied import kept
 from dissect_sesparse.disk.lanes import unpack
-from dissect_sesparse.evidence.audit import INFERRED, Odd, kept
+from dissect_sesparse.evidence.audit import INFERRED, Odd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

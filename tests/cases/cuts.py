@@ -7,7 +7,7 @@ import struct
 from functools import partial as bind
 from typing import TYPE_CHECKING
 
-from cases.kit import DATA, GRAINS_AT, SECTORS, add, case, partial, refused, right
+from cases.kit import DATA, GRAINS_AT, SECTORS, add, case, partial, refused
 from cases.picture import MAY, NEVER, Picture, Piece
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ def r05b(box: Box) -> Disk:
     def wipe(extent: ExtentBuilder) -> None:
         extent.patch(TABLES_AT, bytes(2 * 32768))
 
-    link = box.snapshot(edit=wipe)
-    link = type(link)(link.path, link.cid, Picture(SECTORS, "base"))
-    return right(link, "backmap-mismatch|bitmap-mismatch")
+    return partial(box.snapshot(edit=wipe).lost(0, SECTORS), "backmap-mismatch|bitmap-mismatch", "unreadable")
 
 
 @case
