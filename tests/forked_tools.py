@@ -18,8 +18,8 @@ from pathlib import Path
 TOOLS = ("dissect-sesparse", "rdump", "target-dd", "target-fs", "target-info", "target-mount", "target-query")
 COMMAND = """\
 #!/bin/sh
-# What starts processes of its own is started as it is.
-if [ "$1" = fleet ]; then exec "{real}" "$@"; fi
+# What starts processes of its own is started as it is, and so is what asks for another start.
+if [ "$1" = fleet ] || [ -n "${{DISSECT_SESPARSE_AUTOLOAD:-}}" ]; then exec "{real}" "$@"; fi
 exec "{python}" -I -S "{here}" "{address}" {name} "$@"
 """
 

@@ -61,11 +61,17 @@ def ours(error: BaseException | None) -> SESparseError | None:
 
 def open_target(spec: str | Path) -> Target:
     """Open a target for its disks alone."""
+    from dissect.target.exceptions import LoaderError, TargetError
     from dissect.target.target import Target
 
     # Volumes are of no use here, and looking for them reads disks; dissect.target 3.23 cannot leave that out.
     without = {"apply": False} if "apply" in inspect.signature(Target.open).parameters else {}
-    return Target.open(spec, **without)
+    try:
+        return Target.open(spec, **without)
+    except TargetError as e:
+        # It says no more than that the target cannot be loaded; the loader's error, below it, says which disk and why.
+        error = e.__cause__ if isinstance(e.__cause__, LoaderError) else e
+    raise error
 
 
 def disks_of(target: Target, spec: str, at_least: int = 1) -> tuple[list[Source], list[dict[str, Any]]]:
