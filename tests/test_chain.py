@@ -632,8 +632,8 @@ def test_bad_sector_under_the_metadata(where: str) -> None:
         extent.allocate(grain, grain_data("delta", grain))
     fh = Failing(extent.to_bytes())
     offset = 4096 * 512 if where == "directory" else extent.entry_offset(4096)
-    chain = open_chain(fh, unreadable="zero")
     fh.bad = (offset, offset + 512)
+    chain = open_chain(fh, unreadable="zero")
     assert chain.read(4096 * 4096, 4096) == bytes(4096)
     assert chain.unreadable.count == 1
     assert sum(run.length for run in chain.runs()) == chain.size

@@ -279,6 +279,12 @@ def any_table(entries: list[tuple[int, int]], slots: list[tuple[int, int]], seed
         use(descriptor, unreadable=unreadable)
         expected = oracle.disk([[piece], [base]])
         with open_chain(descriptor, unreadable="zero") as chain:
+            if not any(
+                path.read_bytes()[4096 * 512 : 4096 * 512 + 8]
+            ):  # emptied, by what bitmap and backmap still have
+                assert chain.read(0, chain.size) == bytes(chain.size)
+                assert chain.unreadable.size == chain.size
+                return
             same(chain.read(0, chain.size), joined(expected))
             assert {run.state for run in chain.runs()} <= set(State)
 
