@@ -1,6 +1,6 @@
-"""Make the picture of the report in the README: ``python tests/report_picture.py docs/report.png``.
+"""Make the two pictures of the report in the README: ``python tests/report_picture.py docs``.
 
-It is the top of the report of the example VM, with the marker of the map on what the guest trimmed.
+The top of the report of the example VM, with the marker of the map on what the guest trimmed; and what it trimmed and deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTH = 1240
 
 
 def take(out: Path) -> None:
-    """Write the picture."""
+    """Write the pictures into a folder."""
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         os.chdir(folder)  # so that the page names the VM as the README does
         make_vm.make_vm(Path("vm"))
@@ -33,7 +33,13 @@ def take(out: Path) -> None:
         legend = opened.page.locator("#map-0 .legend").bounding_box()
         assert legend is not None
         height = int(legend["y"] + legend["height"] + 24)
-        opened.page.screenshot(path=out, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+        clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
+        opened.page.screenshot(path=out / "report.png", full_page=True, clip=clip)  # type: ignore[arg-type]
+        first, last = (opened.page.locator(name).bounding_box() for name in ("#trimmed", "#files"))
+        assert first is not None
+        assert last is not None
+        clip |= {"y": first["y"], "height": last["y"] + last["height"] - first["y"]}
+        opened.page.screenshot(path=out / "report-files.png", full_page=True, clip=clip)  # type: ignore[arg-type]
         opened.check()
 
 
