@@ -460,6 +460,9 @@ A profile of `target-query -f sesparse.chain,sesparse.map,sesparse.findings` on 
 dissect's own plugins, 0.2 s open the target, 0.02 s are spent in this package's own functions. Registration adds about 0.1 s to
 the start of a dissect tool, as the container is imported at once: where it cannot be, that is said instead of dissect taking its
 own without a word.
+
+A fleet of 16 VMs of 64 MiB whose trimmed bytes are hashed (`python benchmarks/fleet.py`): two workers are 1.80 times as fast as
+one, of 1.7 wanted.
 """
 
 
