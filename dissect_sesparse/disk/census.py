@@ -51,7 +51,7 @@ def _rest_is_zero(top: bytes, states: bytes, used: dict[int, bytes]) -> bool:
 def _blocks_below(used: dict[int, bytes], block_limit: int, count: int) -> bool:
     """Whether the blocks that the entries name are surely below the limit: by the highest byte that the limit has."""
     highest = max(0, (block_limit.bit_length() - 1) // 8)
-    if any(plane in used for plane in range(highest + 1, 6)):
+    if highest > 5 or any(plane in used for plane in range(highest + 1, 6)):
         return False
     below = bytes(range(min(256, block_limit >> 8 * highest)))
     return not used.get(highest, _ZEROS[:count]).translate(None, below)
