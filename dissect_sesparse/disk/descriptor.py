@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import SECTOR
-from dissect_sesparse.disk.errors import DescriptorError
+from dissect_sesparse.disk.errors import DescriptorError, Kind
 
 if TYPE_CHECKING:
     from pathlib import PurePath
@@ -135,7 +135,10 @@ def read_descriptor(file: EvidenceFile) -> DiskDescriptor:
     """
     if file.size > MAX_DESCRIPTOR_SIZE:
         raise DescriptorError(
-            f"{file.size} bytes are no descriptor", file=file.label, expected=f"at most {MAX_DESCRIPTOR_SIZE} bytes"
+            f"{file.size} bytes are no descriptor",
+            file=file.label,
+            expected=f"at most {MAX_DESCRIPTOR_SIZE} bytes",
+            kind=Kind.TOO_LARGE,
         )
     return parse_descriptor(file.read(0, file.size), file.label)
 

@@ -2,14 +2,41 @@
 
 Whatever the evidence holds, the reader raises :class:`SESparseError` or nothing. None of them is an ``OSError`` or an
 ``EOFError``: code that reads disks takes those for the end of the disk and goes on in silence.
+
+What code has to know of an error is its class and its :class:`Kind`. The message is for people: no finding's code, no level
+and no branch may follow from its words, ours or another library's (a test goes through the package for it).
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import PurePath
+
+
+class Kind(Enum):
+    """What is wrong, for code to go by."""
+
+    OTHER = "other"
+    """Nothing that code has to know more of."""
+    MISSING = "missing"
+    """There is no such file."""
+    IRREGULAR = "irregular"
+    """A folder, FIFO, socket or device where a file should be: none is ever opened."""
+    OUTSIDE = "outside"
+    """A file outside the evidence: never opened."""
+    FAILED = "failed"
+    """The system, or the code that reads a file system in evidence, could not open, list or read it."""
+    TOO_LARGE = "too-large"
+    """Larger than any such file is."""
+    FILE_ENDS = "file-ends"
+    """The file ends before the bytes."""
+    INVALID = "invalid"
+    """What is there says what cannot be."""
+    LOST = "lost"
+    """The bytes are not in the evidence any more, and nothing in it stands in for them."""
 
 
 class SESparseError(Exception):
@@ -22,12 +49,14 @@ class SESparseError(Exception):
         value: What the field holds.
         expected: What it should hold.
         advice: What the user can try.
+        kind: What is wrong, for code to go by.
     """
 
     def __init__(
         self,
         problem: str = "",
         *,
+        kind: Kind = Kind.OTHER,
         file: PurePath | str | None = None,
         field: str | None = None,
         value: object = None,
@@ -35,6 +64,7 @@ class SESparseError(Exception):
         advice: str | None = None,
     ):
         self.problem = problem
+        self.kind = kind
         self.file = file
         self.field = field
         self.value = value
@@ -128,6 +158,7 @@ class UnreadableError(SESparseError):
             value=self.value,
             expected=self.expected,
             advice=self.advice,
+            kind=self.kind,
         )
         error.chain = chain
         return error

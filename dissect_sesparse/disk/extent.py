@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State
-from dissect_sesparse.disk.errors import UnreadableError
+from dissect_sesparse.disk.errors import Kind, UnreadableError
 from dissect_sesparse.disk.lanes import constant, ramp
 from dissect_sesparse.disk.overlay import Layer
 
@@ -180,4 +180,4 @@ class MissingExtent(Extent):
         return Run(start, length, State.INVALID, None)
 
     def explain(self, offset: int) -> UnreadableError:
-        return UnreadableError(self.reason, advice="unreadable=zero shows zeros there, and reports it")
+        return UnreadableError(self.reason, kind=Kind.LOST, advice="unreadable=zero shows zeros there, and reports it")

@@ -13,7 +13,7 @@ from pathlib import PosixPath, WindowsPath
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
-from dissect_sesparse.disk.errors import FileError, UnreadableError
+from dissect_sesparse.disk.errors import FileError, Kind, UnreadableError
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePath
@@ -49,7 +49,7 @@ class EvidenceFile:
         try:
             self.size = fh.seek(0, io.SEEK_END)
         except Exception as e:
-            raise FileError(f"its size cannot be had: {e}", file=self.label) from e
+            raise FileError(f"its size cannot be had: {e}", file=self.label, kind=Kind.FAILED) from e
 
     @classmethod
     def open(cls, path: Path) -> EvidenceFile:
@@ -60,12 +60,14 @@ class EvidenceFile:
         """
         try:
             if not path.is_file():
-                raise FileError("no such file" if not path.exists() else "not a regular file", file=path)
+                if not path.exists():
+                    raise FileError("no such file", file=path, kind=Kind.MISSING)
+                raise FileError("not a regular file", file=path, kind=Kind.IRREGULAR)
             fh = path.open("rb", buffering=0) if is_local(path) else path.open("rb")
         except FileError:
             raise
         except Exception as e:  # a path inside evidence goes through file system code that raises anything
-            raise FileError(f"cannot be opened: {e}", file=path, advice=_advice(e)) from e
+            raise FileError(f"cannot be opened: {e}", file=path, advice=_advice(e), kind=Kind.FAILED) from e
         return cls(fh, path, owned=True)
 
     @property
@@ -86,6 +88,7 @@ class EvidenceFile:
                 file=self.label,
                 source_offset=offset,
                 size=length,
+                kind=Kind.FILE_ENDS,
                 advice="a cut-off copy? unreadable=zero shows zeros there, and reports it",
             )
         return data
@@ -107,7 +110,9 @@ class EvidenceFile:
                     break
                 data += more
         except Exception as e:
-            raise UnreadableError(f"cannot be read: {e}", file=self.label, source_offset=offset, size=length) from e
+            raise UnreadableError(
+                f"cannot be read: {e}", file=self.label, source_offset=offset, size=length, kind=Kind.FAILED
+            ) from e
         return data
 
     def _read_once(self, offset: int, length: int) -> bytes:

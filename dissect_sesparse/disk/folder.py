@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE
-from dissect_sesparse.disk.errors import FileError, short
+from dissect_sesparse.disk.errors import FileError, Kind, short
 from dissect_sesparse.disk.file import is_local
 
 if TYPE_CHECKING:
@@ -102,9 +102,19 @@ class Folder:
                 return path
         if self.named(name) is None and not tried:
             problem = "a file outside the evidence"
-            raise FileError(problem, file=self.path, field="name", value=name, expected="a file in this folder")
-        problem = "not a regular file" if any(exists(path) for path in tried) else "the file is missing"
-        raise FileError(problem, file=self.path, field="name", value=name, expected=f"one of {_listed(tried)}")
+            raise FileError(
+                problem,
+                file=self.path,
+                field="name",
+                value=name,
+                expected="a file in this folder",
+                kind=Kind.OUTSIDE,
+            )
+        kind, problem = Kind.MISSING, "the file is missing"
+        if any(exists(path) for path in tried):
+            kind, problem = Kind.IRREGULAR, "not a regular file"
+        expected = f"one of {_listed(tried)}"
+        raise FileError(problem, file=self.path, field="name", value=name, expected=expected, kind=kind)
 
     def files(self, suffix: str = ".vmdk") -> list[Path]:
         """The files of this folder that have ``suffix`` in their name and are no larger than a descriptor, sorted."""

@@ -20,7 +20,7 @@ from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.c_vmdk import GD_AT_END, HOSTED_MAGIC, LINE_ENDS, c_vmdk
 from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE
 from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import ExtentError, UnreadableError
+from dissect_sesparse.disk.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.disk.header import MAX_CAPACITY_SECTORS, Region
 from dissect_sesparse.disk.lanes import ramp
 from dissect_sesparse.disk.tables import (
@@ -316,4 +316,5 @@ class HostedExtent(TableExtent):
             expected=expected,
             source_offset=offset,
             advice=ADVICE,
+            kind=Kind.INVALID,
         )

@@ -214,7 +214,7 @@ def _open_file(line: ExtentDescriptor, descriptor: DiskDescriptor, folder: Folde
         if line.type == RDM:
             raise _refused(line, descriptor, f"{RDM_PROBLEM}; {line.filename!r} cannot be opened: {e}") from e
         problem = f"the extent {line.filename!r} cannot be opened: {e}"
-        raise type(e)(problem, file=descriptor.path, field="extent", value=line.raw) from e
+        raise type(e)(problem, file=descriptor.path, field="extent", value=line.raw, kind=e.kind) from e
 
 
 def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options) -> Extent:

@@ -31,7 +31,11 @@ class Candidate:
     """``hint``, ``name``, ``folder``, ``search`` or ``option``; ``extent`` for the descriptor of an extent that one names."""
     descriptor: DiskDescriptor | None = None
     why: str = ""
-    """Why it does not count, or ``CID matches``."""
+    """Why it does not count, or that it does, in words."""
+    matches: bool = False
+    """Whether its CID is the one that the child names."""
+    is_child: bool = False
+    """Whether it is the child itself."""
 
     def __str__(self) -> str:
         return f"{self.path} ({self.why})"
@@ -48,7 +52,7 @@ class ParentSearch:
 
     @property
     def cid_matches(self) -> bool:
-        return self.chosen is not None and self.chosen.why == MATCHES
+        return self.chosen is not None and self.chosen.matches
 
     @property
     def relocated(self) -> bool:
@@ -67,10 +71,6 @@ class ParentSearch:
             if candidate is not self.chosen and candidate.path.name == name and candidate.descriptor is not None
             and not same_file(candidate.path, self.chosen.path)
         ]  # fmt: skip
-
-
-MATCHES = "its CID matches"
-ITSELF = "it is the child itself"
 
 
 def find_parent(
@@ -98,7 +98,7 @@ def find_parent(
         if named_by is not None and folder.is_inside(named_by) and not _is_among(named_by, candidates):
             candidates.append(judge("extent", named_by, child_path, child))
     readable = [candidate for candidate in candidates if candidate.descriptor is not None]
-    chosen = next((candidate for candidate in readable if candidate.why == MATCHES), None)
+    chosen = next((candidate for candidate in readable if candidate.matches), None)
     if chosen is None and child.parent_cid not in ("", NO_PARENT):
         chosen = _search(folder, child_path, child, candidates, above)
     return ParentSearch(child, chosen or next(iter(readable), None), tuple(candidates))
@@ -125,7 +125,7 @@ def _search(
         candidate = judge("search", path, child_path, child)
         if candidate.descriptor is not None:
             candidates.append(candidate)
-            if candidate.why == MATCHES:
+            if candidate.matches:
                 matching.append(candidate)
     # A link that was never written to has its parent's CID, and its parent's bytes: better the one that was written.
     return next((c for c in matching if c.descriptor and c.descriptor.cid != c.descriptor.parent_cid), None) or next(
@@ -137,7 +137,7 @@ def judge(how: str, path: Path, child_path: Path | None, child: DiskDescriptor |
     """Read a candidate and say whether it counts as the parent of ``child`` (``None`` for an extent alone)."""
     candidate = Candidate(path, how)
     if child_path is not None and same_file(path, child_path):
-        return replace(candidate, why=ITSELF)
+        return replace(candidate, why="it is the child itself", is_child=True)
     try:
         descriptor = descriptor_at(path)
     except SESparseError as e:
@@ -147,7 +147,7 @@ def judge(how: str, path: Path, child_path: Path | None, child: DiskDescriptor |
     if not descriptor.has_cid(child.parent_cid):
         why = f"its CID is {descriptor.cid or 'not given'}, not {child.parent_cid or 'given by the child'}"
         return replace(candidate, descriptor=descriptor, why=why)
-    return replace(candidate, descriptor=descriptor, why=MATCHES)
+    return replace(candidate, descriptor=descriptor, why="its CID matches", matches=True)
 
 
 def descriptor_in(file: EvidenceFile) -> DiskDescriptor:
@@ -213,7 +213,7 @@ def missing_parent(search: ParentSearch, link: PurePath | None) -> ParentError:
         advice = f"{advice}; dissect-sesparse descriptor prints a descriptor for it"
         return ParentError(problem, file=link, expected="its descriptor in the same folder", advice=advice)
     # A hint may name a file of the child's own name elsewhere, which is missing: only as it stands it is a loop.
-    kind = LoopError if any(c.why == ITSELF and c.how == "hint" for c in search.candidates) else ParentError
+    kind = LoopError if any(c.is_child and c.how == "hint" for c in search.candidates) else ParentError
     problem = "the parent is missing" if kind is ParentError else "a loop: the link names itself as its parent"
     return kind(
         f"{problem}: parentCID {child.parent_cid or 'not given'}, found: {looked_at}",

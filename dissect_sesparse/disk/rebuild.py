@@ -230,15 +230,16 @@ def _confirm(file: EvidenceFile, sectors: int, regions: dict[str, Region]) -> _V
     header = header_of(sectors, regions, c_sesparse.volatile_header(b"\0" * SECTOR))
     view = View(file, header)
     for_it, against_it = [], []
-    for told, fit, misfit in (
-        ("fields of the const header", *_fields_left(file, sectors, regions)),
-        ("records of its journal", *_records(file, header)),
-        ("table entries and their backmap words", *_entries(view, header)),
-        ("backmap words and their bits in the free bitmap", *_words(file, view, header)),
+    # Only entries are so many, and so sure of their place, that those which do not fit speak against the layout.
+    for told, decides, (fit, misfit) in (
+        ("fields of the const header", False, _fields_left(file, sectors, regions)),
+        ("records of its journal", False, _records(file, header)),
+        ("table entries and their backmap words", True, _entries(view, header)),
+        ("backmap words and their bits in the free bitmap", False, _words(file, view, header)),
     ):
         if fit and fit >= _MOST * (fit + misfit):
             for_it.append(f"{fit} {told} that fit")
-        elif misfit > fit and told.startswith("table"):
+        elif misfit > fit and decides:
             against_it.append(f"{misfit} of {fit + misfit} {told} do not fit")
     if not for_it and (told := _headers_and_size(file, regions)):
         for_it.append(told)

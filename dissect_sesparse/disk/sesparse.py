@@ -15,7 +15,7 @@ from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR, TABLE_COVERS, T
 from dissect_sesparse.disk.census import count_states
 from dissect_sesparse.disk.emptied import find_emptied
 from dissect_sesparse.disk.entry import Run, State, decode_directory_entry, decode_entry, merged
-from dissect_sesparse.disk.errors import ExtentError, UnreadableError
+from dissect_sesparse.disk.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.disk.extent import Extent
 from dissect_sesparse.disk.header import MAX_FILE_SIZE, Header, read_header
 from dissect_sesparse.disk.lanes import (
@@ -293,6 +293,7 @@ class SESparseExtent(Extent):
                 str(self.emptied),
                 file=self.file.label,
                 source_offset=self.header.regions[self.emptied.region].offset,
+                kind=Kind.LOST,
                 advice="salvage=1 rebuilds them from the backmap, unreadable=zero shows zeros there, and reports it",
             )
         table, slot = divmod(grain, TABLE_ENTRIES)
@@ -307,10 +308,13 @@ class SESparseExtent(Extent):
         if state in (State.UNALLOCATED, State.ZERO):
             return state, None
         if state == State.ALLOCATED and place >= self.place_limit:
-            problem = f"the file ends at byte {self.file.size:#x}, before this grain"
+            kind, problem = Kind.FILE_ENDS, f"the file ends at byte {self.file.size:#x}, before this grain"
             if place * GRAIN_SIZE >= self._grains.size:
-                problem = f"the grains' region ends at place {-(-self._grains.size // GRAIN_SIZE):#x}"
-            raise self._broken(problem, f"grain table entry of grain {grain}", entry, where)
+                kind, problem = (
+                    Kind.INVALID,
+                    f"the grains' region ends at place {-(-self._grains.size // GRAIN_SIZE):#x}",
+                )
+            raise self._broken(problem, f"grain table entry of grain {grain}", entry, where, kind)
         return state, self._grains.offset + place * GRAIN_SIZE
 
     def find(self, offset: int) -> tuple[State, int | None]:
@@ -329,7 +333,7 @@ class SESparseExtent(Extent):
             raise self.explain(offset)
         return state, place + offset % GRAIN_SIZE if placed else None
 
-    def _broken(self, problem: str, field: str, value: int, where: int) -> UnreadableError:
+    def _broken(self, problem: str, field: str, value: int, where: int, kind: Kind = Kind.INVALID) -> UnreadableError:
         advice = "unreadable=zero shows zeros there, and reports it"
         if self.metadata is not self.file and value == _INVALID:
             value = int.from_bytes(self.file.read_some(where, 8), "little")
@@ -342,7 +346,7 @@ class SESparseExtent(Extent):
                 problem = "it is destroyed, and neither the backmap nor the journal tells what it was"
                 advice = f"without salvage=1 it is read as it lies, {advice}"
         return UnreadableError(
-            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=advice
+            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=advice, kind=kind
         )
 
     def explain(self, offset: int) -> UnreadableError:

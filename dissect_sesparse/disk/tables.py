@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State, merged
-from dissect_sesparse.disk.errors import ExtentError, UnreadableError
+from dissect_sesparse.disk.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.disk.extent import Extent
 from dissect_sesparse.disk.lanes import LANES, find_runs, split, spread
 from dissect_sesparse.disk.overlay import Layer
@@ -129,17 +129,17 @@ class TableExtent(Extent):
         if entry == 0:
             return None
         count = min(self.layout.table_entries, self.layout.grain_count - table * self.layout.table_entries)
-        if problem := self._why_not(entry, -(-count * 4 // SECTOR)):
-            raise self._broken(problem, f"grain directory entry {table}", entry, where)
+        if wrong := self._why_not(entry, -(-count * 4 // SECTOR)):
+            raise self._broken(*wrong, f"grain directory entry {table}", entry, where)
         return entry * SECTOR
 
-    def _why_not(self, sector: int, sectors: int) -> str | None:
+    def _why_not(self, sector: int, sectors: int) -> tuple[Kind, str] | None:
         """Why nothing of a number of sectors can start at a sector; ``None`` if it can."""
         if sector >= self.place_limit:
-            return f"the file ends at byte {self.file.size:#x}"
+            return Kind.FILE_ENDS, f"the file ends at byte {self.file.size:#x}"
         for first, end, name in self._taken():
             if sector < end and sector + sectors > first:
-                return f"the {name} is there, in sectors {first:#x} to {end:#x}"
+                return Kind.INVALID, f"the {name} is there, in sectors {first:#x} to {end:#x}"
         return None
 
     def _taken(self) -> Iterator[tuple[int, int, str]]:
@@ -195,17 +195,17 @@ class TableExtent(Extent):
             return State.UNALLOCATED, None
         if entry == 1 and self.layout.zeroed:
             return State.ZERO, None
-        if problem := self._why_not(entry, self._stored_sectors):
-            raise self._broken(problem, f"grain table entry of grain {grain}", entry, where)
+        if wrong := self._why_not(entry, self._stored_sectors):
+            raise self._broken(*wrong, f"grain table entry of grain {grain}", entry, where)
         return State.ALLOCATED, entry * SECTOR
 
     def find(self, offset: int) -> tuple[State, int | None]:
         state, place = self.locate(offset // self.grain_size)
         return state, place + offset % self.grain_size if place is not None else None
 
-    def _broken(self, problem: str, field: str, value: int, where: int) -> UnreadableError:
+    def _broken(self, kind: Kind, problem: str, field: str, value: int, where: int) -> UnreadableError:
         return UnreadableError(
-            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=ADVICE
+            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=ADVICE, kind=kind
         )
 
     def explain(self, offset: int) -> UnreadableError:

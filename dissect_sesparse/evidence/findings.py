@@ -11,7 +11,7 @@ from itertools import chain as chained
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import UnreadableError, short
+from dissect_sesparse.disk.errors import Kind, UnreadableError, short
 from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit, wiped
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dissect_sesparse.evidence.audit import Odd
 
 MAX_CANDIDATES = 10
+CODES = {Kind.FILE_ENDS: "truncated", Kind.INVALID: "entry-invalid"}
+"""The code for bytes that cannot be had, by the kind of the error; for any other it is ``unreadable``."""
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,7 @@ def _unreadable_entries(placed: Placed) -> Iterator[Finding]:
         offset = placed.start + run.start
         if run.state == State.INVALID:
             error = extent.explain(run.start)
-            # An entry that is wrong has a name and a value; without them it is the file that could not be read.
-            code = "entry-invalid" if error.field is not None else "unreadable"
-            code = "truncated" if "file ends" in error.problem else code
+            code = CODES.get(error.kind, "unreadable")
             yield Finding(code, "error", str(error), placed.depth, error.file, error.source_offset, offset, run.length)
         elif run.state == State.ALLOCATED and run.place is not None and run.place + run.length > extent.file.size:
             missing = run.place + run.length - extent.file.size

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
+from dissect.ntfs.mft import MftRecord
 from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.evidence.ranges import Ranges, TooManyRangesError
@@ -126,9 +128,20 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
 class _Files(Walk):
     """All regular files. Records of NTFS that have no unnamed stream (``$Secure``) are none, and not missing."""
 
-    def _failed(self, path: str, error: Exception) -> None:
-        if "No such stream" not in str(error.__cause__) or self._state.fs.__type__ != "ntfs":
-            super()._failed(path, error)
+    def _failed(self, path: str, error: Exception, entry: Any = None) -> None:
+        if not _has_no_content(entry):
+            super()._failed(path, error, entry)
+
+
+def _has_no_content(entry: Any) -> bool:
+    """Whether an entry is a record of NTFS that was read, is no folder and has no unnamed stream of data."""
+    record = getattr(entry, "entry", None)
+    if not isinstance(record, MftRecord):
+        return False
+    try:
+        return not record.is_dir() and not record.attributes.find("", ATTRIBUTE_TYPE_CODE.DATA)
+    except Exception:  # a record that dissect.ntfs cannot read is one that failed
+        return False
 
 
 @dataclass

@@ -339,13 +339,14 @@ class Walk:
                 todo.pop()
             if not todo:
                 return
+            entry = None
             try:
                 path = f"{todo[-1][0]}/{item.name}"  # type: ignore[union-attr]
                 # dissect.target up to 3.23 has the entry itself in a folder, later ones what leads to it.
                 entry = item if hasattr(item, "open") else item.get()  # type: ignore[union-attr]
                 info = entry.lstat()
             except Exception as e:  # whatever the file system trips over
-                self._failed(todo[-1][0], e)
+                self._failed(todo[-1][0], e, entry)
                 continue
             if stat.S_ISREG(info.st_mode):
                 yield path, entry, info
@@ -368,7 +369,7 @@ class Walk:
             self._failed(path, e)
             return None
 
-    def _failed(self, path: str, error: Exception) -> None:
+    def _failed(self, path: str, error: Exception, entry: FilesystemEntry | None = None) -> None:
         self.whole = False
         where = f"{self._state.name}: the folder {path or '/'} as of link {self._state.depth}"
         self._tell(f"{where} cannot be read: {error or type(error).__name__}")

@@ -18,7 +18,7 @@ from dissect.target.loader import Loader
 
 from dissect_sesparse.disk.chain import MAX_DEPTH
 from dissect_sesparse.disk.detect import is_ours
-from dissect_sesparse.disk.errors import FileError, SESparseError
+from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular
 from dissect_sesparse.evidence.findings import Finding
@@ -113,7 +113,7 @@ class SESparseVmLoader(Loader):
         if is_regular(path):
             return container.open(path)
         if exists(path):
-            raise FileError("not a regular file", file=path)
+            raise FileError("not a regular file", file=path, kind=Kind.IRREGULAR)
         older = stand_in(path)
         message = (
             f"the newest descriptor {path.name} is missing: this is the older state of {older.name}, without what the "
@@ -168,7 +168,7 @@ def locate(folder: Folder, filename: str) -> Path:
     """Where the descriptor that a ``.vmx`` names is: the first candidate that exists, else the likely one."""
     candidates = [path for _, path in folder.candidates(filename)]
     if not candidates:
-        raise FileError(f"the disk {filename!r} lies outside the evidence", file=folder.path)
+        raise FileError(f"the disk {filename!r} lies outside the evidence", file=folder.path, kind=Kind.OUTSIDE)
     return next((path for path in candidates if exists(path)), candidates[-1 if len(candidates) < 2 else 1])
 
 
