@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import target_fixtures
+from disks import flat, sparse, write_chain
 from dissect.target import Target, container
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data, vmsd, vmx
 from target_fixtures import GRAINS, NEWEST, SECTORS, UNKNOWN_STATE, add_delta, small_chain, tool
@@ -162,7 +163,35 @@ def test_all_kinds_are_met(folder: Path) -> None:
     first, second, _ = branches(folder, random.Random(0))
     with open_chain(first) as one, open_chain(second) as two:
         kinds = {kind for kind, _ in by_grain(changes(DiskState(one, 0), DiskState(two, 0))).values()}
-    assert kinds == set(KINDS) - {"unreadable"}
+    assert kinds == set(KINDS) - {"unreadable", "cut"}
+
+
+def sizes(folder: Path, *sectors: int) -> Path:
+    """A chain of empty deltas over a full base, newest first, each of so many sectors."""
+    links: list = [[sparse(folder / f"{n}-sesparse.vmdk", ExtentBuilder(size))] for n, size in enumerate(sectors[:-1])]
+    return write_chain(folder, [*links, [flat(folder / "base-flat.vmdk", sectors[-1])]])
+
+
+@pytest.mark.parametrize(
+    ("sectors", "older", "newer", "told"),
+    [
+        # A shorter link in between hides what both ends have room for
+        ((16, 8, 16), 2, 0, [(4096, 4096, "cut", 1, False)]),
+        ((16, 9, 16), 2, 0, [(4608, 3584, "cut", 1, False)]),
+        ((16, 8, 16), 0, 2, [(4096, 4096, "reverted", 1, False)]),
+        # The disk itself became smaller, or larger
+        ((8, 16), 1, 0, [(4096, 4096, "cut", 0, False)]),
+        ((16, 8), 1, 0, []),
+        ((16, 8, 16), 1, 0, []),
+    ],
+)
+def test_shorter_links(folder: Path, sectors: tuple, older: int, newer: int, told: list) -> None:
+    with open_chain(sizes(folder, *sectors)) as chain:
+        found = list(changes(DiskState(chain, older), DiskState(chain, newer), compare=True))
+        assert [(c.offset, c.size, c.kind, c.link.depth, c.same) for c in found] == told
+        for change in found:
+            assert change.run.source.extent.file.name == "base-flat.vmdk"
+            assert change.run.place == change.offset
 
 
 def test_same_state(folder: Path) -> None:

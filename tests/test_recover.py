@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import make_vm
 import pytest
 import target_fixtures
+from disks import sparse, write_chain
 from history import ZEROS, Recorded, random_history
-from sesparse_builder import ChainBuilder, grain_data, vmx
+from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data, vmx
 from target_fixtures import NEWEST, example_vm, python, snapshot_of  # noqa: F401
 
 from dissect_sesparse import cli, open_chain
@@ -269,6 +270,16 @@ def test_second_run_verifies(folder: Path, tmp_path: Path, capsys: pytest.Captur
 
 class Break(BaseException):
     """Ends a run anywhere, as a kill does: nothing catches it."""
+
+
+def test_map_of_an_older_link_that_is_larger(folder: Path, tmp_path: Path) -> None:
+    """The disk ends within a grain: the rest of that grain is the older link's, and no more."""
+    older = ExtentBuilder(16)
+    older.unmap(1, b"old".ljust(4096, b"."))
+    links: list = [[sparse(folder / "a-sesparse.vmdk", ExtentBuilder(15))], [sparse(folder / "b-sesparse.vmdk", older)]]
+    recovered(write_chain(folder, links), tmp_path / "out")
+    assert ranges_of(tmp_path / "out" / "link0.map") == [(0, 4096, "?"), (4096, 3584, "+")]
+    assert ranges_of(tmp_path / "out" / "link0.depth1.map") == [(0, 7680, "?"), (7680, 512, "+")]
 
 
 def breaking(after: int) -> Callable[[int, int], None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import history
 import make_vm
 import pytest
+from disks import flat, sparse, write_chain
 from history import Old, random_history
 from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import add_delta, example_vm  # noqa: F401
@@ -197,3 +198,31 @@ def test_a_large_base_is_gone_through_once(folder: Path, monkeypatch: pytest.Mon
 def test_oracle_is_independent() -> None:
     """It takes nothing from the package."""
     assert not any(name.startswith("dissect") for name in vars(history))
+
+
+@pytest.mark.parametrize(
+    ("sectors", "expected"),
+    [(8, ["none"]), (9, ["different"]), (15, ["different"]), (16, ["different"]), (17, ["different"])],
+)
+def test_parent_that_is_shorter(folder: Path, sectors: int, expected: list[str]) -> None:
+    """Than the disk, by a grain and by less: what it has not got reads as zeros."""
+    extent = ExtentBuilder(16)
+    extent.unmap(1, b"old".ljust(4096, b"."))
+    links = [[sparse(folder / "vm-sesparse.vmdk", extent)], [flat(folder / "base-flat.vmdk", sectors)]]
+    with open_chain(write_chain(folder, links)) as chain:
+        runs = list(unmapped(chain))
+    assert [(run.offset, run.size, run.state) for run in runs] == [(4096, 4096, "present")]
+    assert [run.parent_state for run in runs] == expected
+
+
+def test_what_a_shorter_link_hides_is_not_the_parents(folder: Path) -> None:
+    """A base of two grains, a link of one, a link of two: under the second grain there is nothing."""
+    extent = ExtentBuilder(16)
+    extent.unmap(1, grain_data("base-flat", 1))
+    links = [
+        [sparse(folder / "a-sesparse.vmdk", extent)],
+        [sparse(folder / "b-sesparse.vmdk", ExtentBuilder(8))],
+        [flat(folder / "base-flat.vmdk", 16)],
+    ]
+    with open_chain(write_chain(folder, links)) as chain:
+        assert [run.parent_state for run in unmapped(chain)] == ["none"]

@@ -107,6 +107,10 @@ class Chain:
         """
         return merged(self._runs(start, self.size if length is None else min(start + length, self.size)))
 
+    def overlapping(self, start: int, end: int) -> Iterator[Placed]:
+        """The extents that have a byte in a range, of the newest link first; each ends where any newer link does."""
+        return self._resolver.overlapping(start, end)
+
     def _runs(self, start: int, end: int) -> Iterator[Run]:
         found: dict[int, int] = {}
         while start < end:

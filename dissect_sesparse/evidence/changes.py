@@ -5,6 +5,8 @@ between two states of one chain is what the links between them say, the newest f
 common link; what the newer one's branch says was changed, and what only the other branch says was *reverted*: there the newer
 state has what both are based on. (From a newer state back to an older one of its own chain, all of it is.)
 
+A link that ends before its parent hides what lies behind its end, also from larger links above it: that was *cut* off.
+
 Ranges that were written are told as the tables tell them: the guest may have written what was there before. Whether it has
 is found out by reading both states, where that is asked for.
 """
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.disk.link import Link, Placed
 
-KINDS = ("written", "zeroed", "unmapped", "reverted", "unreadable")
-"""What may have happened to a range; ``unreadable``: a table entry that nothing can be told from."""
+KINDS = ("written", "zeroed", "unmapped", "reverted", "cut", "unreadable")
+"""What may have happened to a range. ``cut``: a link of the newer state ends before it, so that nothing is left of what the
+older state has there. ``unreadable``: a table entry that nothing can be told from."""
 _KIND_OF = {
     State.ALLOCATED: "written",
     State.ZERO: "zeroed",
@@ -66,13 +69,13 @@ class Change:
     """A range that differs: contiguous on the disk and in the extent. Offsets and sizes in bytes."""
 
     link: Link
-    """Which tells it: of the newer state's chain, for a reverted range of the other's."""
+    """Which tells it: of the newer state's chain, for a reverted range of the other's; the link that is too short for it."""
     offset: int
     size: int
     kind: str
     """One of :data:`KINDS`."""
     run: Run
-    """As the link has it."""
+    """As the link has it; where a link is too short, what the other state has there."""
     same: bool | None = None
     """Whether both states have the same bytes there; ``None`` where that is not known."""
 
@@ -111,16 +114,49 @@ def between(older: DiskState, newer: DiskState) -> tuple[tuple[Link, ...], tuple
 
 
 def _found(ours: Sequence[Link], theirs: Sequence[Link], newer: DiskState, older: DiskState) -> Iterator[Change]:
-    size = newer.links[0].size
-    of_ours, of_theirs = ({link.depth: link for link in links} for links in (ours, theirs))
-    undone = _shown(theirs, older.chain) if theirs else None
-    for run in _shown(ours, newer.chain).runs() if ours else [Run(0, size, State.UNALLOCATED, None)]:
+    """What the links of each branch tell, and what each lacks of the common ones because a link is too short for it."""
+    mine, other = _Branch(ours, newer), _Branch(theirs, older)
+    common = view_at(newer.chain, newer.depth + len(ours))
+    for run in mine.runs(max(newer.links[0].size, older.links[0].size)):
         if run.state != State.UNALLOCATED:
-            yield Change(of_ours[run.source.depth], run.start, run.length, _KIND_OF[run.state], run)
-        elif undone is not None:
-            for part in undone.runs(run.start, run.length):
-                if part.state != State.UNALLOCATED:
-                    yield Change(of_theirs[part.source.depth], part.start, part.length, "reverted", part)
+            yield Change(mine.by_depth[run.source.depth], run.start, run.length, _KIND_OF[run.state], run)
+            continue
+        for part in other.runs(run.end, run.start):
+            cut, other_cut = mine.is_cut(part.start), other.is_cut(part.start)
+            if part.state != State.UNALLOCATED:
+                kind, link = ("cut", cut) if cut is not None else ("reverted", other.by_depth[part.source.depth])
+                yield Change(link, part.start, part.length, kind, part)
+            elif (cut is None) != (other_cut is None) and common is not None:
+                link, kind = (cut, "cut") if cut is not None else (other_cut, "reverted")
+                for hidden in common.runs(part.start, part.length):
+                    if hidden.state != State.UNALLOCATED:
+                        yield Change(link, hidden.start, hidden.length, kind, hidden)  # type: ignore[arg-type]
+
+
+class _Branch:
+    """The links of a state above the last one that it has in common with another state."""
+
+    def __init__(self, links: Sequence[Link], state: DiskState):
+        self.by_depth = {link.depth: link for link in links}
+        self._chain = _shown(links, state.chain) if links else None
+        self._shortest = min(links, key=lambda link: link.size, default=None)
+
+    def is_cut(self, offset: int) -> Link | None:
+        """The link that ends before an offset, if any: what the common links have there is hidden."""
+        return self._shortest if self._shortest is not None and offset >= self._shortest.size else None
+
+    def runs(self, end: int, start: int = 0) -> Iterator[Run]:
+        """What the links tell of a range, without a gap; UNALLOCATED where they tell nothing, cut where one of them ends."""
+        chain, shortest = self._chain, self._shortest
+        told = chain.size if chain is not None else 0
+        for run in chain.runs(start, min(end, told) - start) if chain is not None and start < told else ():
+            bounds = [run.start, run.end]
+            if shortest is not None and run.state == State.UNALLOCATED and run.start < shortest.size < run.end:
+                bounds.insert(1, shortest.size)
+            for first, last in zip(bounds, bounds[1:]):
+                yield run._replace(start=first, length=last - first) if len(bounds) > 2 else run
+        if (first := max(start, told)) < end:
+            yield Run(first, end - first, State.UNALLOCATED, None)
 
 
 def _shown(links: Sequence[Link], chain: Chain) -> Chain:

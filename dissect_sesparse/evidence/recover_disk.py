@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain as chained
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE
+from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.window import lane_size
 from dissect_sesparse.evidence.content import describe
 from dissect_sesparse.evidence.ddrescue import Coverage, map_lines
 from dissect_sesparse.evidence.findings import findings
@@ -109,8 +108,8 @@ class DiskRecovery:
     def _image(self, depth: int | None) -> _Image:
         if depth not in self.images:
             name = f"{self.stem}.raw" if depth is None else f"{self.stem}.depth{depth}.raw"
-            unit = lane_size(self.chain.links, self.chain.size)
-            self.images[depth] = _Image(OutputFile(self.folder / name, self._size(depth)), Coverage(unit))
+            size = self._size(depth)
+            self.images[depth] = _Image(OutputFile(self.folder / name, size), Coverage(unit_of(self.chain, size)))
         return self.images[depth]
 
     # Unmapped
@@ -230,6 +229,18 @@ class DiskRecovery:
         finally:
             file.close()
         self.written += file.written
+
+
+def unit_of(chain: Chain, size: int) -> int:
+    """Bytes of which all pieces of an image are multiples, but at its end: a grain, or a sector where any extent or the
+    disk itself begins or ends within a grain.
+
+    Args:
+        chain: The disk.
+        size: Bytes of the image: of the disk, or of an older link that is larger.
+    """
+    bounds = {chain.size, *(at for link in chain.links for placed in link.extents for at in (placed.start, placed.end))}
+    return SECTOR if any(at % GRAIN_SIZE for at in bounds if at < size) else GRAIN_SIZE
 
 
 def scanned(extent: SESparseExtent) -> int:

@@ -208,13 +208,14 @@ def _parent_states(data: bytes, below: Chain | None, offset: int) -> list[str | 
     """For each grain of some old bytes, what the links below have at the same address.
 
     ``none`` where no link below has anything, ``zero`` where it reads as zeros, else whether it is the ``same``;
-    ``None`` where it cannot be read.
+    ``None`` where it cannot be read. Behind the end of the links below there is nothing, and a grain that they have in part
+    goes on with zeros: so the guest reads it.
     """
     starts = range(0, len(data), GRAIN_SIZE)
     if below is None:
         return ["none"] * len(starts)
     try:
-        under = _grains_of(below.read(offset, len(data)))
+        under = _grains_of(_padded(below.read(offset, len(data)), len(data)))
     except UnreadableError:  # then one by one
         under = [_read(below, offset + start, min(GRAIN_SIZE, len(data) - start)) for start in starts]
     told = _told(below, offset, len(data))
@@ -235,17 +236,22 @@ def _grains_of(data: bytes) -> list[bytes]:
 
 def _read(below: Chain, offset: int, size: int) -> bytes | None:
     try:
-        return below.read(offset, size)
+        return _padded(below.read(offset, size), size)
     except UnreadableError:
         return None
+
+
+def _padded(data: bytes, size: int) -> bytes:
+    """Bytes of links that may end before the disk does."""
+    return data.ljust(size, b"\x00")
 
 
 def _told(below: Chain, offset: int, size: int) -> list[bool]:
     """For each grain of a range, whether any link below says anything about it."""
     told = [False] * -(-size // GRAIN_SIZE)
-    for placed in (placed for link in below.links for placed in link.extents):
+    for placed in below.overlapping(offset, offset + size):
         low, high = max(offset, placed.start), min(offset + size, placed.end)
-        for run in placed.extent.runs(low - placed.start, high - low) if low < high else ():
+        for run in placed.extent.runs(low - placed.start, high - low):
             if run.state != State.UNALLOCATED:
                 start = placed.start + run.start - offset
                 first, end = start // GRAIN_SIZE, -(-(start + run.length) // GRAIN_SIZE)

@@ -263,8 +263,8 @@ class SESparsePlugin(Plugin):
         """Yield one record for each range that differs between two states of a disk, as the links between them tell it.
 
         A state is named by a link's file name or by a snapshot's name. ``kind`` is ``written``, ``zeroed`` or
-        ``unmapped``; ``reverted`` where only the other branch, or the state to start from, has something; ``unreadable``
-        where the entry is corrupt. ``same`` is only known with ``--compare``: what was written may be what was there.
+        ``unmapped``; ``reverted`` where only the other branch, or the state to start from, has something; ``cut``
+        where the disk, or a link in between, ends before it; ``unreadable`` where the entry is corrupt. ``same`` is only known with ``--compare``: what was written may be what was there.
 
         With ``--files``, one record follows for each file that is ``new``, ``changed``, ``renamed`` or ``gone``; its
         ``changed`` counts the bytes of its clusters that lie in the ranges.
