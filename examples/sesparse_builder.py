@@ -53,6 +53,7 @@ class ExtentBuilder:
         tables: Which table a directory slot gets. Only slots that have entries get one: ``in-order`` gives the lowest
             of them table 0, ``reversed`` the highest, ``by-slot`` gives slot n table n.
         unmap_clears_bitmap: Whether unmapping marks the physical grain as free, as is said of ESXi.
+        reserved1: The first reserved field: 0, and 0x200 on newer hosts (one source).
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class ExtentBuilder:
         *,
         tables: Literal["in-order", "reversed", "by-slot"] = "in-order",
         unmap_clears_bitmap: bool = True,
+        reserved1: int = 0,
     ) -> None:
         self.capacity_sectors = capacity_sectors
         self.tables = tables
         self.unmap_clears_bitmap = unmap_clears_bitmap
+        self.reserved1 = reserved1
 
         self._entries: dict[int, int] = {}  # grain -> table entry
         self._places: dict[int, int] = {}  # grain -> place its entry names
@@ -395,6 +398,7 @@ class ExtentBuilder:
             0x18: 8,  # grain size
             0x20: 64,  # grain table size
             0x28: 0,  # flags
+            0x30: self.reserved1,
             0x50: 1,  # volatile header: offset, size
             0x58: 1,
             0x60: 2,  # journal header

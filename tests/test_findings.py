@@ -331,6 +331,37 @@ def test_padding(folder: Path) -> None:
     assert "volatile" in found_[1].message
 
 
+def test_reserved1_of_newer_hosts_is_no_finding(folder: Path) -> None:
+    chain = small_chain(folder)
+    chain.links[-1].extent.reserved1 = 0x200
+    with open_chain(chain.write()) as opened:
+        assert list(findings(opened)) == []
+
+
+@pytest.mark.parametrize(("field", "value", "basis"), [(1, 0x1000, "inferred"), (3, 0x200, "confirmed")])
+def test_reserved_fields(folder: Path, field: int, value: int, basis: str) -> None:
+    """They decide nothing, so the disk opens."""
+    chain = small_chain(folder)
+    chain.links[-1].extent.set_header(0x28 + 8 * field, value)
+    with open_chain(chain.write()) as opened:
+        (finding,) = findings(opened)
+    assert short([finding]) == [("padding-nonzero", "warning", 0, EXTENT)]
+    assert finding.source_offset == 0x28 + 8 * field
+    assert f"reserved{field} holds {value:#x}, expected 0x0" in finding.message
+    assert basis in finding.message
+
+
+def test_padding_is_found_where_the_volatile_header_is_rebuilt(folder: Path) -> None:
+    chain = small_chain(folder)
+    extent = chain.links[-1].extent
+    extent.set_header(0x40, 5)
+    extent.set_header(0x200, 0)
+    with open_chain(chain.write(), salvage="1") as opened:
+        codes = [finding.code for finding in opening_findings(opened)]
+    assert codes.count("header-rebuilt") >= 1
+    assert codes.count("padding-nonzero") == 1
+
+
 # What was read as zeros
 
 

@@ -112,10 +112,6 @@ def test_real_header(real_path: Path) -> None:
         (0x28, 1, "flags", "0x0"),
         (0x28, 0x10000, "flags", "0x0"),
         (0x28, 1 << 63, "flags", "0x0"),
-        (0x30, 1, "reserved1", "0x0"),
-        (0x38, 1, "reserved2", "0x0"),
-        (0x40, 1, "reserved3", "0x0"),
-        (0x48, 0x123456789, "reserved4", "0x0"),
         (0x200, 0, "volatile_header.magic", "0xcafecafe"),
         (0x200, 0xCAFEBABE, "volatile_header.magic", "0xcafecafe"),
         (0x200, 0x1CAFECAFE, "volatile_header.magic", "0xcafecafe"),
@@ -304,7 +300,29 @@ def test_regions_in_another_order(tmp_path: Path) -> None:
     assert header.regions["backmap"].offset < header.regions["free_bitmap"].offset
 
 
-# Padding
+# Reserved fields and padding
+
+
+@pytest.mark.parametrize("value", [0, 0x200])
+def test_reserved1_as_hosts_write_it(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "a.vmdk"
+    assert header_of(ExtentBuilder(CAPACITY, reserved1=value), path).padding == ()
+    assert path.read_bytes()[0x30:0x38] == struct.pack("<Q", value)
+
+
+@pytest.mark.parametrize("value", [1, 0x201, 0x1000, 0x200 << 32, (1 << 64) - 1])
+@pytest.mark.parametrize("offset", [0x30, 0x38, 0x40, 0x48])
+def test_other_reserved_values_are_recorded(extent: ExtentBuilder, tmp_path: Path, offset: int, value: int) -> None:
+    extent.set_header(offset, value)
+    field = f"const_header.reserved{(offset - 0x30) // 8 + 1}"
+    expected = "0x0 or 0x200" if offset == 0x30 else "0x0"
+    assert header_of(extent, tmp_path / "a.vmdk").padding == (Padding(field, offset, value, expected, offset != 0x30),)
+
+
+@pytest.mark.parametrize("offset", [0x38, 0x40, 0x48])
+def test_only_reserved1_may_be_0x200(extent: ExtentBuilder, tmp_path: Path, offset: int) -> None:
+    extent.set_header(offset, 0x200)
+    assert [padding.source_offset for padding in header_of(extent, tmp_path / "a.vmdk").padding] == [offset]
 
 
 @pytest.mark.parametrize("offset", [0xD0, 0xD1, 0x100, 0x1FF])

@@ -17,6 +17,7 @@ from oracle import Sparse
 from sesparse_builder import ExtentBuilder
 
 from dissect_sesparse import Chain, State, UnreadableError, open_chain
+from dissect_sesparse.evidence.findings import opening_findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,22 @@ def test_each_state_over_data(folder: Path, qemu_img: str, states: str) -> None:
     ]
     links.append([flat(folder / "base-flat.vmdk", 4096)])
     compare(qemu_img, write_chain(folder, links))
+
+
+def test_headers_of_newer_hosts(folder: Path, qemu_img: str) -> None:
+    """QEMU refuses ``reserved1`` = 0x200: it reads a copy in which that field is 0, and both must be one disk."""
+    links = random_chain(folder, random.Random(0x200), 3, 9000)
+    path = write_chain(folder, links)
+    expected = convert(qemu_img, path)
+    for extent in folder.glob("*-sesparse.vmdk"):
+        with extent.open("r+b") as fh:
+            fh.seek(0x30)
+            fh.write((0x200).to_bytes(8, "little"))
+    with pytest.raises(subprocess.CalledProcessError):
+        convert(qemu_img, path)
+    with open_chain(path) as chain:
+        same(chain.read(0, chain.size), expected)
+        assert list(opening_findings(chain)) == []
 
 
 @pytest.mark.parametrize("sectors", [8, 2048, 32768, 32776, 40960, 70008])

@@ -28,10 +28,10 @@ struct const_header {
     uint64  grain_size;                 /* 0x018 sectors, always 8 */
     uint64  grain_table_size;           /* 0x020 sectors, always 64: 4096 entries */
     uint64  flags;                      /* 0x028 always 0 */
-    uint64  reserved1;                  /* 0x030 */
-    uint64  reserved2;                  /* 0x038 */
-    uint64  reserved3;                  /* 0x040 */
-    uint64  reserved4;                  /* 0x048 */
+    uint64  reserved1;                  /* 0x030 0; 0x200 on newer hosts (one source, see header.RESERVED) */
+    uint64  reserved2;                  /* 0x038 0 */
+    uint64  reserved3;                  /* 0x040 0 */
+    uint64  reserved4;                  /* 0x048 0 */
     uint64  volatile_header_offset;     /* 0x050 */
     uint64  volatile_header_size;       /* 0x058 */
     uint64  journal_header_offset;      /* 0x060 */

@@ -58,13 +58,25 @@ class Region:
         return self.offset + self.size
 
 
+RESERVED = {"reserved1": (0, 0x200), "reserved2": (0,), "reserved3": (0,), "reserved4": (0,)}
+"""What the reserved fields hold. They decide nothing, so any other value is odd and no more.
+
+0 in the one real extent and in QEMU's research. ``reserved1`` is 0x200 on newer hosts, as one migration tool met it in the
+field (OpenNebula one-swap, ``sesparse.c``, 2026); perhaps the size of a logical sector. That is one source.
+"""
+
+
 @dataclass(frozen=True)
 class Padding:
-    """Bytes that should be zero and are not: the first of them, ``source_offset`` in bytes."""
+    """What a reserved field or padding holds, and should not: of padding the first byte that is not zero."""
 
     field: str
     source_offset: int
+    """Bytes, in the file."""
     value: int
+    expected: str = "only zeros"
+    confirmed: bool = True
+    """Whether two sources say what is expected."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Header:
     replay_journal: int
     """Not 0: the extent was not closed cleanly."""
     padding: tuple[Padding, ...] = field(default=())
-    """Bytes behind the headers that are not zero."""
+    """What is odd in reserved fields and behind the headers' fields."""
     rebuilt: tuple[str, ...] = field(default=())
     """What of it was rebuilt from what, in words; empty where both headers are the file's own."""
 
@@ -127,7 +139,7 @@ def read_const(
     }
     _check_sizes(file, const, regions)
     check_places(file, regions, allow_truncated=allow_truncated)
-    return const.capacity * SECTOR, regions, tuple(_padding("const_header", 0xD0, const))
+    return const.capacity * SECTOR, regions, (*_reserved(const), *_padding("const_header", 0xD0, const))
 
 
 def header_of(
@@ -173,13 +185,12 @@ def _expect(file: EvidenceFile, header: Any, name: str, expected: int, prefix: s
 
 
 def _check_const(file: EvidenceFile, const: Any) -> None:
-    """The fields that have one valid value, and the capacity."""
+    """The fields that decide where bytes lie or what they mean, and have one valid value; and the capacity."""
     _expect(file, const, "magic", c_sesparse.SESPARSE_CONST_MAGIC)
     _expect(file, const, "version", c_sesparse.SESPARSE_VERSION)
     _expect(file, const, "grain_size", GRAIN_SIZE // SECTOR)
     _expect(file, const, "grain_table_size", TABLE_SIZE // SECTOR)
-    for name in ("flags", "reserved1", "reserved2", "reserved3", "reserved4"):
-        _expect(file, const, name, 0)
+    _expect(file, const, "flags", 0)
     if not 0 < const.capacity <= MAX_CAPACITY_SECTORS:
         raise ExtentError(
             f"no disk of that size has a grain_directory of {const.grain_directory_size} sectors",
@@ -260,6 +271,14 @@ def check_places(file: EvidenceFile, regions: dict[str, Region], *, allow_trunca
                 expected="regions that do not overlap",
                 advice=SALVAGE_ADVICE,
             )
+
+
+def _reserved(const: Any) -> Iterator[Padding]:
+    """The reserved fields that hold what none was seen to hold."""
+    for number, (name, seen) in enumerate(RESERVED.items()):
+        if (value := int(getattr(const, name))) not in seen:
+            expected = " or ".join(f"{each:#x}" for each in seen)
+            yield Padding(f"const_header.{name}", 0x30 + 8 * number, value, expected, len(seen) == 1)
 
 
 def _padding(name: str, offset: int, header: Any) -> Iterator[Padding]:

@@ -26,6 +26,7 @@ from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.header import (
     MAX_CAPACITY_SECTORS,
     Header,
+    Padding,
     Region,
     check_places,
     header_of,
@@ -140,11 +141,12 @@ def rebuild_header(
         ExtentError: Where nothing fits: it says what was tried.
     """
     try:
-        capacity, regions, _ = read_const(file, allow_truncated=allow_truncated)
+        capacity, regions, padding = read_const(file, allow_truncated=allow_truncated)
     except ExtentError:
         pass
     else:  # then it is the volatile header
-        return _completed(file, capacity // SECTOR, regions, f"the volatile header ({error.field})", "the const header")
+        what = f"the volatile header ({error.field})"
+        return _completed(file, capacity // SECTOR, regions, what, "the const header", padding=padding)
     tried: list[str] = []
     confirmed: dict[int, tuple[Capacity, dict[str, Region], _Verdict]] = {}
     for candidate in sorted((*capacities, *_left_over(file)), key=lambda candidate: not candidate.of_this):
@@ -191,16 +193,23 @@ def _left_over(file: EvidenceFile) -> Iterator[Capacity]:
         yield Capacity(sectors, "what is left of the header")
 
 
-def _completed(file: EvidenceFile, sectors: int, regions: dict[str, Region], what: str, *sources: str) -> Header:
+def _completed(
+    file: EvidenceFile,
+    sectors: int,
+    regions: dict[str, Region],
+    what: str,
+    *sources: str,
+    padding: tuple[Padding, ...] = (),
+) -> Header:
     """The header, with the volatile one from the file or from what else tells its fields."""
     notes = [f"{what} was rebuilt from {', '.join(sources)}"]
     volatile: Any = read_struct(file, regions["volatile_header"].offset, c_sesparse.volatile_header)
     if volatile.magic == c_sesparse.SESPARSE_VOLATILE_MAGIC:
-        return header_of(sectors, regions, volatile, rebuilt=tuple(notes))
+        return header_of(sectors, regions, volatile, padding, tuple(notes))
     blocks = max(0, file.size - regions["grains"].offset) // TABLE_COVERS
     fields = {"free_gt_number": blocks, "next_txn_seq_number": UNKNOWN_NUMBER, "replay_journal": 0}
     volatile = c_sesparse.volatile_header(**fields)
-    header = header_of(sectors, regions, volatile, rebuilt=tuple(notes))
+    header = header_of(sectors, regions, volatile, padding, tuple(notes))
     if behind := _is_behind(file, header):
         volatile.replay_journal = 1
         notes.append(f"whether it was closed cleanly is lost with the volatile header: {behind}, so it counts as dirty")
@@ -208,7 +217,7 @@ def _completed(file: EvidenceFile, sectors: int, regions: dict[str, Region], wha
         notes.append(
             "whether it was closed cleanly is lost with the volatile header: its journal changes nothing, so it counts as clean"
         )
-    return header_of(sectors, regions, volatile, rebuilt=tuple(notes))
+    return header_of(sectors, regions, volatile, padding, tuple(notes))
 
 
 def _is_behind(file: EvidenceFile, header: Header) -> str:

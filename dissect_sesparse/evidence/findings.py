@@ -14,7 +14,7 @@ from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import Kind, UnreadableError, short
 from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.audit import CONFIRMED, MAX_EACH, audit, wiped
+from dissect_sesparse.evidence.audit import CONFIRMED, INFERRED, MAX_EACH, audit, wiped
 from dissect_sesparse.evidence.headers import check_headers
 from dissect_sesparse.evidence.journals import journal_notes, salvage_notes
 from dissect_sesparse.evidence.spare import check_spare
@@ -188,7 +188,8 @@ def _extent_findings(placed: Placed) -> Iterator[Finding]:
 def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding]:
     label = extent.file.label
     for padding in extent.header.padding:
-        message = f"{padding.field} holds {padding.value:#x}, expected only zeros; {CONFIRMED}"
+        basis = CONFIRMED if padding.confirmed else INFERRED
+        message = f"{padding.field} holds {padding.value:#x}, expected {padding.expected}; {basis}"
         yield Finding("padding-nonzero", "warning", message, placed.depth, label, padding.source_offset)
     for note in (*salvage_notes(extent), *journal_notes(extent)):
         yield Finding(note.code, note.level, note.message, placed.depth, label, note.source_offset)

@@ -30,7 +30,6 @@ for id, what, offset, value, says in (
     ("h05", "version 3.0", 0x08, 0x0000000300000000, ("version",)),
     ("h06", "grain_size 16 in header, body laid out for 8", 0x18, 16, ("grain_size",)),
     ("h07", "grain_table_size 32 in header, body laid out for 64", 0x20, 32, ("grain_table_size",)),
-    ("h08", "reserved1 nonzero", 0x30, 1, ("reserved1",)),
     ("h10", "extents overlap: grain tables on top of the directory", 0x90, 4096, ("grain_tables", "grain_directory")),
     ("h10b", "extents overlap: grains on top of the grain tables", 0xC0, 6144, ("grains", "grain_tables")),
     ("h11", "capacity 2^63", 0x10, 1 << 63, ("capacity",)),
@@ -57,6 +56,15 @@ for id, what, offset, value, says in (
 def h01(box: Box) -> Disk:
     """replay_journal = 1 (dirty)"""
     return right(box.snapshot(edit=ExtentBuilder.set_dirty), "journal-dirty|journal-replayed")
+
+
+@case
+def h08(box: Box) -> list[Disk]:
+    """reserved1 nonzero"""
+    base = box.base()
+    as_newer_hosts = box.delta(base, "newer", header={0x30: 0x200})
+    other = box.delta(base, "other", header={0x30: 1})
+    return [right(as_newer_hosts), right(other, "padding-nonzero")]
 
 
 @case
