@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.evidence.audit import Odd
 
 MAX_CANDIDATES = 10
-CODES = {Kind.FILE_ENDS: "truncated", Kind.INVALID: "entry-invalid"}
-"""The code for bytes that cannot be had, by the kind of the error; for any other it is ``unreadable``."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +241,8 @@ def _unreadable_entries(placed: Placed) -> Iterator[Finding]:
         offset = placed.start + run.start
         if run.state == State.INVALID:
             error = extent.explain(run.start)
-            code = CODES.get(error.kind, "unreadable")
+            code = "entry-invalid" if error.kind is Kind.INVALID else "unreadable"
+            code = "truncated" if error.kind is Kind.FILE_ENDS else code
             yield Finding(code, "error", str(error), placed.depth, error.file, error.source_offset, offset, run.length)
         elif run.state == State.ALLOCATED and run.place is not None and run.place + run.length > extent.file.size:
             missing = run.place + run.length - extent.file.size
