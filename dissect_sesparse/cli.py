@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dissect-sesparse", description="VMware ESXi snapshot disks in Dissect")
     parser.add_argument("--version", action="version", version=f"dissect-sesparse {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("status", help="versions, and whether and how dissect knows this package").set_defaults(
-        run=status
-    )
+    telling = commands.add_parser("status", help="versions, and whether and how dissect knows this package")
+    telling.add_argument("--json", action="store_true", help="print it as JSON")
+    telling.set_defaults(run=status)
     commands.add_parser("plugin-path", help="print the file for target-query --plugin-path").set_defaults(
         run=plugin_path
     )
@@ -112,35 +109,10 @@ def _add_fleet(commands: argparse._SubParsersAction) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Say which versions there are, and whether dissect uses this package."""
-    print(f"dissect-sesparse {__version__} ({Path(__file__).parent})")
-    print(f"python {sys.version.split()[0]}")
-    for package in ("dissect.target", "dissect.cstruct", "dissect.util"):
-        print(f"{package} {_version(package)}")
-    from dissect_sesparse.target.registration import is_registered
+    """Say which versions there are, and what of this package dissect uses."""
+    from dissect_sesparse.commands.status import run
 
-    try:
-        registered = is_registered()
-    except ImportError as e:
-        print(f"registered: no, dissect.target cannot be imported: {e}")
-        return 1
-    print(f"autoload: {_autoload()}")
-    print(f"registered: {'yes' if registered else 'no: use --plugin-path, see dissect-sesparse plugin-path'}")
-    return 0
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _autoload() -> str:
-    if os.environ.get("DISSECT_SESPARSE_AUTOLOAD") == "0":
-        return "off: DISSECT_SESPARSE_AUTOLOAD=0"
-    hook = sys.modules.get("_dissect_sesparse_autoload")
-    return f"on: {hook.__file__}" if hook is not None else "not installed: no .pth file was processed"
+    return run(options)
 
 
 def plugin_path(options: argparse.Namespace) -> int:

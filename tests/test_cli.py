@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -27,20 +29,18 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert "registered: yes" in lines
 
 
-def test_status_when_not_registered(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it says what to do."""
+def test_status_without_the_container(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     others = [entry for entry in container.CONTAINERS if registration._name(entry) != "SESparseContainer"]
     monkeypatch.setattr(container, "CONTAINERS", others)
-    cli.main(["status"])
+    assert cli.main(["status"]) == 1
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("registered"))
-    assert line.startswith("registered: no")
-    assert "plugin-path" in line
+    assert line == "registered: in part: 1 of 10 are missing, see above"
 
 
 def test_status_when_switched_off() -> None:
     done = python("-m", "dissect_sesparse", "status", DISSECT_SESPARSE_AUTOLOAD="0")
     assert "autoload: off: DISSECT_SESPARSE_AUTOLOAD=0" in done.stdout
-    assert "registered: no" in done.stdout
+    assert "registered: no: use --plugin-path, see dissect-sesparse plugin-path" in done.stdout.splitlines()
 
 
 def test_status_without_autoload(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,24 +50,89 @@ def test_status_without_autoload(capsys: pytest.CaptureFixture[str], monkeypatch
     assert "autoload: not installed" in capsys.readouterr().out
 
 
-def test_status_without_dissect(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> bool:
-        raise ImportError("no dissect.target here")
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("sys.modules['dissect.target'] = None", "registered: no, dissect.target cannot be used: ModuleNotFoundError"),
+        ("raising('dissect.target', AttributeError('of the test'))", "AttributeError: of the test"),
+        ("raising('dissect.target', SystemExit(3))", "SystemExit: 3"),
+        ("raising('dissect.target.container', ValueError('of the test'))", "ValueError: of the test"),
+        ("sys.modules['numpy'] = None", "cannot be imported: ModuleNotFoundError: import of numpy"),
+        ("sys.modules['dissect.cstruct'] = None", "dissect.cstruct"),
+        ("sys.modules['dissect.util'] = None", "dissect.util"),
+        ("raising('dissect_sesparse.target.registration', KeyError('of the test'))", "KeyError: 'of the test'"),
+        ("raising('dissect_sesparse.disk.chain', RuntimeError('of the test'))", "registered: in part"),
+    ],
+)
+def test_status_where_something_is_broken(broken: str, said: str) -> None:
+    """It answers with the reason, and with 1; no traceback."""
+    autoload = "1" if "registration" in broken or "numpy" in broken else "0"
+    code = BROKEN + f"{broken}\nfrom dissect_sesparse.cli import main\nsys.exit(main(['status']))"
+    done = python("-c", code, check=False, DISSECT_SESPARSE_AUTOLOAD=autoload)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("registered: ")
+    assert ("registered: yes" in done.stdout) == ("numpy" in broken), "no disk needs it"
+    assert said in done.stdout
+    assert done.stderr.count("Traceback") == ("registration" in broken), "that of the warning of the autoload"
 
-    monkeypatch.setattr(registration, "is_registered", broken)
-    assert cli.main(["status"]) == 1
-    assert "no dissect.target here" in capsys.readouterr().out
+
+BROKEN = """
+import sys
+class Raising:
+    def __init__(self, name, error):
+        self.name, self.error = name, error
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name:
+            raise self.error
+def raising(name, error):
+    sys.meta_path.insert(0, Raising(name, error))
+"""
+
+
+def test_status_where_the_metadata_are_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr(metadata, "version", broken)
+    monkeypatch.setattr(metadata, "requires", broken)
+    assert cli.main(["status"]) == 0
+    assert "dissect.util not known: KeyError" in capsys.readouterr().out
 
 
 def test_status_with_a_package_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import PackageNotFoundError
-
     def version(name: str) -> str:
-        raise PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(cli, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     assert cli.main(["status"]) == 0
     assert "dissect.util not installed" in capsys.readouterr().out
+
+
+def test_status_in_part(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One name of dissect is gone: the rest is there, and the status says which."""
+    from dissect.target.target import Target
+
+    monkeypatch.delattr(Target, "apply")
+    assert cli.main(["status"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "container SESparseContainer: yes" in lines
+    (line,) = (line for line in lines if line.startswith("Target.apply"))
+    assert line.startswith("Target.apply: no, targets have no /$sesparse$: AttributeError: ")
+    assert lines[-1] == "registered: in part: 1 of 10 are missing, see above"
+    assert cli.main(["status", "--json"]) == 1
+    status = json.loads(capsys.readouterr().out)
+    assert status["registered"].startswith("in part")
+    assert [piece["name"] for piece in status["pieces"] if piece["problem"]] == ["Target.apply"]
+    assert status["packages"]["dissect.target"][0].isdigit()
+
+
+def test_status_names_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["status"])
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"numpy", "filetype", "jinja2", "tqdm"} <= set(names)
+    assert names.count("dissect.target") == 1
 
 
 def test_plugin_path(capsys: pytest.CaptureFixture[str]) -> None:

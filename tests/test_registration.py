@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import target_fixtures
 from dissect.target import container, filesystem, loader, plugin
 from dissect.target.target import DiskCollection, VolumeCollection
 from target_fixtures import ROOT, python, tool
@@ -19,6 +21,7 @@ from target_fixtures import ROOT, python, tool
 import dissect_sesparse
 from dissect_sesparse.target import plugin_path, registration
 
+example_vm = target_fixtures.example_vm
 AUTOLOAD = ROOT / "dissect_sesparse" / "target" / "autoload"
 
 REPORT = """
@@ -32,7 +35,7 @@ print(json.dumps({
     "loaders": [vars(entry).get("_attr") for entry in loader.LOADERS].count("SESparseVmLoader"),
     "scheme": "sesparse" in loader.LOADERS_BY_SCHEME,
     "functions": sorted(name for name in plugin.PLUGINS.__functions__.__regular__ if name.startswith("sesparse.")),
-    "isolated": all(hasattr(c.apply, "__isolates__") for c in (DiskCollection, VolumeCollection)),
+    "isolated": all(hasattr(c.apply, "__dissect_sesparse__") for c in (DiskCollection, VolumeCollection)),
     "hooks": [type(finder).__module__ for finder in sys.meta_path if "sesparse" in type(finder).__module__],
 }))
 """
@@ -136,7 +139,99 @@ def test_container_that_cannot_be_imported_is_told() -> None:
     sys.modules["dissect_sesparse.disk.detect"] = None
     import dissect.target
     """
-    assert python("-c", textwrap.dedent(code)).stderr.count("could not be registered") == 1
+    done = python("-c", textwrap.dedent(code))
+    assert done.stderr.count("could not be registered") == 1
+    assert "shows wrong bytes" in done.stderr
+
+
+# One name of dissect is gone
+
+PIECES = (
+    "container SESparseContainer", "loader SESparseVmLoader", "loader SESparseSnapshotLoader", "scheme sesparse://",
+    "functions sesparse.*", "snapshots as children", "filesystem.open", "DiskCollection.apply", "VolumeCollection.apply",
+    "Target.apply",
+)  # fmt: skip
+GONE = {
+    "del container.CONTAINERS": {"container SESparseContainer"},
+    "del container.register": set(),
+    "del loader.LOADERS": {"loader SESparseVmLoader", "loader SESparseSnapshotLoader"},
+    "del loader.LOADERS_BY_SCHEME": {"scheme sesparse://"},
+    "del lazy.import_lazy": set(),
+    "del filesystem.open": {"filesystem.open"},
+    "del target.DiskCollection.apply": {"DiskCollection.apply"},
+    "del target.DiskCollection": {"DiskCollection.apply"},
+    "del target.VolumeCollection.apply": {"VolumeCollection.apply"},
+    "del target.Target.apply": {"Target.apply"},
+    "del plugin.arg": {"functions sesparse.*"},
+    "del exceptions.FilesystemError": {"filesystem.open"},
+    "sys.modules['dissect_sesparse.target.records'] = None": {"functions sesparse.*"},
+    "sys.modules['dissect_sesparse.target._child'] = None": {"snapshots as children"},
+    "sys.modules['dissect_sesparse.target.mounting'] = None": {"Target.apply"},
+    "sys.modules['dissect_sesparse.target.isolation'] = None": {
+        "filesystem.open", "DiskCollection.apply", "VolumeCollection.apply",
+    },
+    "sys.modules['dissect_sesparse.target.container'] = None": {"container SESparseContainer"},
+}  # fmt: skip
+LEFT = """
+import json, logging, sys
+from dissect.target import container, exceptions, filesystem, loader, plugin, target
+from dissect.target.helpers import lazy
+{gone}
+from dissect_sesparse.target import registration
+for _ in range(3):
+    registration.register()
+print(json.dumps({{state.name: state.problem for state in registration.states()}}))
+"""
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_without_a_name_of_dissect(gone: str) -> None:
+    """Each piece is registered on its own; what cannot be is one warning that names all of it, and in the list."""
+    done = python("-c", LEFT.format(gone=gone), DISSECT_SESPARSE_AUTOLOAD="0")
+    problems = json.loads(done.stdout)
+    assert tuple(problems) == PIECES
+    lost = {name for name, problem in problems.items() if problem}
+    # What is imported when a target is opened may need the name too: it is in its registry, and the list says that it fails.
+    late = {name for name in lost if name.startswith(("loader ", "scheme ")) and problems[name] != "not registered"}
+    assert lost - late == GONE[gone] - late
+    assert done.stderr.count("could not be registered in full") == bool(GONE[gone]), done.stderr
+    assert all(name in done.stderr for name in GONE[gone])
+
+
+def test_a_name_that_is_gone_costs_only_itself(example_vm: Path) -> None:
+    """With ``Target.apply`` gone from where it was, disks, functions and findings are there as ever."""
+    code = f"""
+    from dissect.target import loader
+    del loader.LOADERS_BY_SCHEME
+    from dissect_sesparse.target.registration import register
+    register()
+    loader.LOADERS_BY_SCHEME = {{}}
+    from dissect.target import Target
+    target = Target.open({str(example_vm)!r})
+    print(target.disks[0].__type__, len(list(target.sesparse.chain())), target.fs.exists("/$sesparse$"))
+    """
+    done = python("-c", textwrap.dedent(code), DISSECT_SESPARSE_AUTOLOAD="0")
+    assert done.stdout.split() == ["sesparse", "3", "True"]
+    assert done.stderr.count("scheme sesparse:// (no options in a URI): AttributeError") == 1
+
+
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in (ROOT / "dissect_sesparse").rglob("*.py")
+    if "autoload" not in path.parts
+    and re.search(r"^\s*(from|import) dissect\.target", path.read_text("utf-8"), re.MULTILINE)
+)
+"""Those that import dissect.target, in whose middle register() is then called."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_any_module_first(module: str) -> None:
+    """Whichever module of this package a script imports first, all of it is registered, and nothing is warned of."""
+    assert_registered_once(report(f"import {module.removesuffix('.__init__')}"))
+
+
+def test_modules_are_found() -> None:
+    assert {"dissect_sesparse.target.records", "dissect_sesparse.target.container"} < set(MODULES)
 
 
 def test_all_functions_are_found() -> None:

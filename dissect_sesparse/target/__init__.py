@@ -2,7 +2,9 @@
 
 ::
 
-    registration  puts everything below into dissect's registries, once
+    registration  puts everything below into dissect's registries, each piece on its own, once
+    hooks         the names of dissect that are wrapped
+    versions      what differs between the versions of dissect
     context       what is known of the target that is being opened: options of its URI, its parent
     container     SESparseContainer, a disk
     isolation     one broken disk never costs a target its others
@@ -20,3 +22,10 @@
     disk_records  what they tell of one disk, or of a part of it
     autoload/     the files at the wheel's root that call ``register()`` when dissect.target is imported
 """
+
+import contextlib
+
+with contextlib.suppress(Exception):
+    # First of all: it is when dissect.target is imported that register() is called, which imports this room. Were that from
+    # the middle of one of its modules, that module would be met half made. Whoever needs dissect says why it fails.
+    import dissect.target  # noqa: F401

@@ -28,6 +28,7 @@ from dissect_sesparse.evidence.deleted import Budget, DeletedFile, read_pieces
 from dissect_sesparse.evidence.mft import NtfsView
 from dissect_sesparse.evidence.ntfs_files import deleted_files as ntfs_deleted_files
 from dissect_sesparse.evidence.views import view_at
+from dissect_sesparse.target.versions import disks_of, volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,10 +122,10 @@ def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
     A volume that the target has not, any more, is named as dissect called it.
     """
     for mount, fs in sorted(target.fs.mounts.items(), key=lambda each: (each[0].startswith("$"), len(each[0]))):
-        volume = fs.volume[0] if isinstance(fs.volume, list) else fs.volume
+        volume = volume_of(fs)
         name = getattr(volume, "name", None)
         place = getattr(volume, "offset", None)
-        if getattr(volume, "disk", None) is disk and (
+        if any(below is disk for below in disks_of(volume)) and (
             place == file.place if file.place is not None else name == file.volume
         ):
             return f"/{mount.strip('/')}".rstrip("/")
@@ -154,7 +155,7 @@ def file_systems(chain: Chain, depth: int, tell: Callable[[str], None]) -> Itera
     target.disks.apply()
     target.volumes.apply()
     for fs in target.filesystems:
-        volume: Any = fs.volume[0] if isinstance(fs.volume, list) else fs.volume
+        volume = volume_of(fs)
         yield State(depth, fs, volume, _place(volume, disk))
     if depth == 0:
         for opened in target.volumes:

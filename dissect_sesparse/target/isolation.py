@@ -1,8 +1,8 @@
 """One broken disk never costs a target its other disks.
 
 dissect.target looks for volumes on all disks of a target in one go, and a read error there (``DiskCollection.apply``,
-``VolumeCollection.apply``, tried on 3.23 to 3.25) ends the opening of the whole target. A reader that refuses to invent
-bytes has such errors. So:
+``VolumeCollection.apply``) ends the opening of the whole target. A reader that refuses to invent
+bytes has such errors. So (see :mod:`~dissect_sesparse.target.hooks`):
 
 * ``filesystem.open`` is wrapped while volumes are looked at: a volume that cannot be read stays without a file system, and
   the reason is in the log. It stays in ``target.volumes``, and all others keep theirs, also on the same disk.
@@ -17,6 +17,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.errors import SESparseError, UnreadableError
+from dissect_sesparse.target.versions import disks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,19 +27,6 @@ _TARGET: ContextVar[Any] = ContextVar("target", default=None)
 """The target whose volumes are being looked at."""
 _FIRST = 8 * 1024 * 1024
 """What ``VolumeCollection.apply`` reads of a volume without a file system, and where an error ends everything."""
-
-
-def install() -> None:
-    """Wrap them, once."""
-    # Not at the top: whoever imports this module first would have register() called in the middle of that.
-    from dissect.target import filesystem
-    from dissect.target.target import DiskCollection, VolumeCollection
-
-    if not hasattr(filesystem.open, "__isolates__"):
-        filesystem.open = skipping(filesystem.open)
-    for collection in (DiskCollection, VolumeCollection):
-        if not hasattr(collection.apply, "__isolates__"):
-            collection.apply = isolating(collection.apply)
 
 
 def skipping(open_: Callable) -> Callable:
@@ -57,7 +45,6 @@ def skipping(open_: Callable) -> Callable:
             target.log.error("Left without a file system, going on with the rest: %s: %s", fh, error)  # noqa: TRY400
             return None
 
-    wrapper.__isolates__ = True  # type: ignore[attr-defined]
     return wrapper
 
 
@@ -105,7 +92,6 @@ def isolating(apply: Callable) -> Callable:
         if self is self.target.disks:
             self.entries[:] = all_entries
 
-    wrapper.__isolates__ = True  # type: ignore[attr-defined]
     return wrapper
 
 
@@ -132,9 +118,8 @@ def _met(entry: Any, error: SESparseError) -> bool:
 
 def _disks(entry: Any) -> Iterator[Any]:
     """The disk or disks below a volume (of a volume, of a logical volume); a disk itself."""
-    below = getattr(entry, "disk", None)
-    if below is None:
+    below = disks_of(entry)
+    if not below:
         yield entry
-        return
-    for disk in below if isinstance(below, list) else [below]:
+    for disk in below:
         yield from _disks(disk)

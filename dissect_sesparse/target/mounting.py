@@ -1,9 +1,9 @@
 """How ``/$sesparse$`` gets into the file system of a target.
 
-dissect has no hook for this. It calls ``Target.apply`` (public, the same in 3.23 to 3.25) once for each target that it
-opens, by whatever loader, when the disks are known. That call is wrapped: the tree is mounted after it, when disks, volumes
-and file systems are mounted and the operating system is found, so that none of this can be disturbed. A target that is
-opened with ``apply=False`` gets the tree when its children are listed.
+dissect has no hook for this. It calls ``Target.apply`` once for each target that it opens, by whatever loader, when the disks
+are known. That call is wrapped (see :mod:`~dissect_sesparse.target.hooks`): the tree is mounted after it, when disks, volumes
+and file systems are mounted and the operating system is found, so that none of this can be disturbed. A target that is opened
+with ``apply=False`` gets the tree when its children are listed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dissect.target.target import Target
-
-
-def install() -> None:
-    """Wrap ``Target.apply``, once."""
-    # Not at the top: whoever imports this module first would have register() called in the middle of that.
-    from dissect.target.target import Target
-
-    if not hasattr(Target.apply, "__mounts__"):
-        Target.apply = mounting(Target.apply)
 
 
 def mounting(apply: Callable) -> Callable:
@@ -42,5 +33,4 @@ def mounting(apply: Callable) -> Callable:
             self.log.debug("", exc_info=e)
         return result
 
-    wrapper.__mounts__ = True  # type: ignore[attr-defined]
     return wrapper

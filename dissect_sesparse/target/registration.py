@@ -1,55 +1,218 @@
-"""Puts the container, the loader and the plugin into dissect's registries. Called by the autoload files, once.
+"""Puts the container, the loaders and the plugins into dissect's registries, and wraps what has no registry.
 
 dissect knows no entry points for this; its registries are plain lists and dictionaries that are looked at when a target is
-opened (tried on dissect.target 3.23 to 3.25). Nothing of dissect is imported before a function is called: the autoload
-hook may come here in the middle of somebody's import of dissect.target.
+opened (tried on dissect.target 3.23 to 3.25 and the pre-releases after it). Any of its names may be gone in the next
+version, so each :class:`Piece` is installed on its own: what cannot be is said once in the log and listed by
+``dissect-sesparse status``, and the rest works. Nothing of dissect is imported before a function is called: the autoload hook
+may come here in the middle of somebody's import of dissect.target.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import logging
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-CONTAINER = "SESparseContainer"
-VM_LOADER = "SESparseVmLoader"
-SNAPSHOT_LOADER = "SESparseSnapshotLoader"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger("dissect.target")
+"""dissect's own, which its tools show. This may be before any logging is set up: then Python prints the warning."""
+
+ROOM = "dissect_sesparse.target"
 SCHEME = "sesparse"
+NOT_REGISTERED = "not registered"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that dissect is to know of."""
+
+    name: str
+    without: str
+    """What does not work, or is wrong, without it."""
+    install: Callable[[], None]
+    """Puts it in. Calling it again changes nothing."""
+    is_in: Callable[[], bool]
+    """Whether dissect has it."""
+    module: str
+    """What is imported when dissect uses it."""
+
+
+def pieces() -> Iterator[Piece]:
+    """All there are, in the order in which they are installed."""
+    yield Piece(
+        "container SESparseContainer", "dissect opens the disks itself, and shows wrong bytes",
+        partial(_container, "SESparseContainer"), partial(_has_container, "SESparseContainer"), f"{ROOM}.container",
+    )  # fmt: skip
+    for name, module, without in (
+        ("SESparseVmLoader", f"{ROOM}.vm", "a VM with a broken or moved disk may not open"),
+        ("SESparseSnapshotLoader", f"{ROOM}.child", "snapshots do not open with --child"),
+    ):
+        install, is_in = partial(_loader, name, module), partial(_has_loader, name)
+        yield Piece(f"loader {name}", without, install, is_in, module)
+    yield Piece(
+        f"scheme {SCHEME}://", "no options in a URI", _scheme, _has_scheme, f"{ROOM}.loader",
+    )  # fmt: skip
+    for name, module, index, without in (
+        ("functions sesparse.*", f"{ROOM}._plugin", "__regular__", "target-query has no function of this package"),
+        ("snapshots as children", f"{ROOM}._child", "__child__", "--list-children lists no snapshot"),
+    ):
+        yield Piece(name, without, partial(_plugin, module), partial(_has_plugin, module, index), module)
+    from dissect_sesparse.target.hooks import HOOKS
+
+    for hook in HOOKS:
+        yield Piece(hook.name, hook.without, hook.install, hook.is_in, hook.module)
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of a piece; ``problem`` is empty where dissect has it."""
+
+    name: str
+    without: str
+    problem: str
+
+
+_said: set[str] = set()
+"""The problems that the log has."""
 
 
 def register() -> None:
-    """Register with dissect.target. Calling it again changes nothing."""
-    from dissect.target import container, loader, plugin
-    from dissect.target.helpers.lazy import import_lazy
+    """Register with dissect.target, as much of this package as can be. Calling it again changes nothing.
 
-    from dissect_sesparse.target import isolation, mounting
+    What cannot be registered is one warning in the log, with the reason and what is lacking for it.
+    """
+    problems = []
+    for piece in pieces():
+        try:
+            # dissect passes over what cannot be imported without a word: find out here, in the open.
+            _check_import(piece)
+            piece.install()
+        except Exception as e:
+            problems.append(f"{piece.name} ({piece.without}): {reason(e)}")
+            log.debug("%s", piece.name, exc_info=e)
+    if new := [problem for problem in problems if problem not in _said]:
+        _said.update(new)
+        log.warning("dissect-sesparse could not be registered in full: %s", "; ".join(new))
 
-    if not is_registered():
-        container.register("dissect_sesparse.target.container", CONTAINER, internal=False)
-        # dissect's own VMDK container claims every *.vmdk by its name: ours has to be asked first.
-        container.CONTAINERS.insert(0, container.CONTAINERS.pop())
-    if not any(_name(entry) == VM_LOADER for entry in loader.LOADERS):
-        loader.LOADERS.insert(0, getattr(import_lazy("dissect_sesparse.target.vm"), VM_LOADER))
-    if not any(_name(entry) == SNAPSHOT_LOADER for entry in loader.LOADERS):
-        loader.LOADERS.insert(0, getattr(import_lazy("dissect_sesparse.target.child"), SNAPSHOT_LOADER))
-    by_scheme: dict[str, object] = loader.LOADERS_BY_SCHEME  # type: ignore[assignment]  # lazy classes, as dissect's own
-    by_scheme.setdefault(SCHEME, import_lazy("dissect_sesparse.target.loader").SESparseLoader)
-    isolation.install()
-    mounting.install()
-    if importlib.util.find_spec("dissect.target.plugins._pluginlist") is not None:
-        plugin.plugins()  # a frozen list replaces the registry at its first look-up: let it, then add to it
-    importlib.import_module("dissect_sesparse.target._plugin")
-    importlib.import_module("dissect_sesparse.target._child")
-    # Where a container cannot be imported, dissect takes the next one, its own, without a word: fail here, in the open.
-    importlib.import_module("dissect_sesparse.target.container")
+
+def states() -> list[State]:
+    """What became of each piece, whether or not ``register()`` was called; what dissect imports late is imported now."""
+    # All are asked before anything is imported: a plugin registers itself when it is.
+    answers = [(piece, _problem(piece)) for piece in pieces()]
+    return [State(piece.name, piece.without, _import_problem(piece) or problem) for piece, problem in answers]
+
+
+def _problem(piece: Piece) -> str:
+    try:
+        return "" if piece.is_in() else NOT_REGISTERED
+    except (Exception, SystemExit) as e:
+        return reason(e)
+
+
+def _import_problem(piece: Piece) -> str:
+    try:
+        importlib.import_module(piece.module)
+    except (Exception, SystemExit) as e:
+        return reason(e)
+    return ""
 
 
 def is_registered() -> bool:
-    """Whether the container is in dissect's registry."""
+    """Whether dissect has all of it."""
+    return not any(state.problem for state in states())
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+_LATE = (f"{ROOM}.vm", f"{ROOM}.child", f"{ROOM}.loader")
+"""Modules that only the opening of a target imports: where one fails, dissect's own loader for the path is asked next."""
+
+
+def _check_import(piece: Piece) -> None:
+    if piece.module not in _LATE:
+        importlib.import_module(piece.module)
+
+
+def _container(name: str) -> None:
     from dissect.target import container
 
-    return any(_name(entry) == CONTAINER for entry in container.CONTAINERS)
+    if not _has_container(name):
+        # dissect's own VMDK container claims every *.vmdk by its name: ours has to be asked first.
+        container.CONTAINERS.insert(0, _lazy(f"{ROOM}.container", name))
+
+
+def _has_container(name: str) -> bool:
+    from dissect.target import container
+
+    return any(_name(entry) == name for entry in container.CONTAINERS)
+
+
+def _loader(name: str, module: str) -> None:
+    from dissect.target import loader
+
+    if not _has_loader(name):
+        loader.LOADERS.insert(0, _lazy(module, name))
+
+
+def _has_loader(name: str) -> bool:
+    from dissect.target import loader
+
+    return any(_name(entry) == name for entry in loader.LOADERS)
+
+
+def _scheme() -> None:
+    from dissect.target import loader
+
+    if not _has_scheme():
+        loader.LOADERS_BY_SCHEME[SCHEME] = _lazy(f"{ROOM}.loader", "SESparseLoader")
+
+
+def _has_scheme() -> bool:
+    from dissect.target import loader
+
+    return _name(loader.LOADERS_BY_SCHEME.get(SCHEME)) == "SESparseLoader"
+
+
+def _plugin(module: str) -> None:
+    """Register the plugin of a module. Its class registers itself when it is made, which is once."""
+    from importlib.util import find_spec
+
+    from dissect.target import plugin
+
+    if find_spec("dissect.target.plugins._pluginlist") is None:
+        importlib.import_module(module)
+        return
+    # A frozen list replaces the registry at its first look-up: let it, then add to it what it has not.
+    plugin.plugins()
+    loaded = importlib.import_module(module)
+    for value in vars(loaded).values():
+        if isinstance(value, type) and value.__module__ == module and issubclass(value, plugin.Plugin):
+            plugin.register(value)
+
+
+def _has_plugin(module: str, index: str) -> bool:
+    from dissect.target import plugin
+
+    return module in sys.modules and any(found.module == module for found in plugin.plugins(index=index))
+
+
+def _lazy(module: str, name: str) -> Any:
+    """A class that is imported when dissect first uses it, as dissect's own are."""
+    try:
+        from dissect.target.helpers.lazy import import_lazy
+    except ImportError:
+        return getattr(importlib.import_module(module), name)
+    return getattr(import_lazy(module), name)
 
 
 def _name(entry: object) -> str:
     """The class name of an entry, without importing what is lazy."""
-    return vars(entry).get("_attr") or getattr(entry, "__name__", "")
+    return getattr(entry, "__dict__", {}).get("_attr") or getattr(entry, "__name__", "")
