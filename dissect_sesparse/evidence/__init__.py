@@ -23,6 +23,7 @@
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them
     surroundings  what lies beside a disk that no chain reaches, and what the snapshot list says otherwise
+    unread     what lies beside a disk, would count, and could not be read
     new_descriptor  the text of a descriptor for an extent that has lost its own
     changes    what differs between two states of a disk
     findings   what is odd but readable, and what cannot be read

@@ -19,6 +19,7 @@ from dissect_sesparse.evidence.headers import check_headers
 from dissect_sesparse.evidence.journals import journal_notes, salvage_notes
 from dissect_sesparse.evidence.spare import check_spare
 from dissect_sesparse.evidence.surroundings import surroundings
+from dissect_sesparse.evidence.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,17 +48,15 @@ class Finding:
     offset: int | None = None
     """On the virtual disk."""
     size: int | None = None
-
-
-OF_FOLDER = ("orphan-link", "snapshot-list-mismatch")
-"""Codes of findings about a folder: disks that share it have them in common."""
+    of_folder: bool = False
+    """Whether it is about a folder: disks that share it have it in common."""
 
 
 def findings(chain: Chain) -> Iterator[Finding]:
     """All findings of a disk: those known at its opening, then what its folder, its tables and its reads show."""
     yield from opening_findings(chain)
-    for beside in surroundings(chain):
-        yield Finding(beside.code, beside.level, beside.message, beside.depth, beside.source)
+    for beside in (*surroundings(chain), *unread(chain)):
+        yield Finding(beside.code, beside.level, beside.message, beside.depth, beside.source, of_folder=True)
     for link in chain.links:
         for placed in link.extents:
             yield from _table_findings(placed)
@@ -79,7 +78,7 @@ class Once:
     def __call__(self, found: Iterable[Finding]) -> Iterator[Finding]:
         for finding in found:
             key = (finding.code, finding.message, str(finding.source))
-            if finding.code in OF_FOLDER:
+            if finding.of_folder:
                 if key in self._told:
                     continue
                 self._told.add(key)

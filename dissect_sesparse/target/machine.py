@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dissect_sesparse.disk.chain import open_chain
 from dissect_sesparse.disk.errors import FileError, OptionError, SESparseError
-from dissect_sesparse.disk.folder import Folder, identity, is_regular, is_small
+from dissect_sesparse.disk.folder import Folder, identity, is_regular
 from dissect_sesparse.disk.options import CHOICES, Options
 from dissect_sesparse.evidence.changes import DiskState
 from dissect_sesparse.evidence.states import FrozenState, RunningDisk, frozen_states, lineage, list_of
+from dissect_sesparse.evidence.unread import unread_lists
 from dissect_sesparse.target.vm import OPENED_VM, OpenedVm, locate
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ def _look_for_states(target: Target) -> list[FrozenState]:
             raise FileError("it is another disk than the one that was opened")
         return path
 
-    own_list = folder.path.joinpath(f"{stem}.vmsd")
-    if stem is not None and is_regular(own_list) and not is_small(own_list):
-        target.log.warning("%s is larger than any list of snapshots, it is not read", own_list)
+    for unread in unread_lists(folder):
+        target.log.warning("%s", unread.message)
     names = {path.name for disk in disks for path in disk.links}
     states, problems = frozen_states(disks, list_of(folder.path, stem, names), place)
     for problem in problems:
