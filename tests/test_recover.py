@@ -583,12 +583,12 @@ def test_example(example_vm: Path, tmp_path: Path) -> None:  # noqa: F811
     ("names", "stems"),
     [
         (["web01-000002.vmdk", "web01-000002.vmdk"], ["web01-000002", "web01-000002~2"]),
-        (["a.vmdk", "A.VMDK", "a~2.vmdk"], ["a", "A~2", "a_2"]),
+        (["a.vmdk", "A.VMDK", "a~2.vmdk"], ["a", "A~02", "a_2"]),
         (["../../etc/passwd", "..\\x", "c:nul"], ["______etc_passwd", "___x", "c_nul"]),
         (["CON.vmdk", "lpt1", "com¹"], ["_CON", "_lpt1", "_com¹"]),
-        (["", ".vmdk", "-rf"], ["disk", "disk~2", "rf"]),
+        (["", ".vmdk", "-rf"], ["disk", "disk~02", "rf"]),
         (["a.depth1.vmdk", "manifest.vmdk"], ["a_depth1", "manifest"]),
-        (["客户.vmdk", "e\u0301", "\u00e9"], ["客户", "é", "é~2"]),
+        (["客户.vmdk", "e\u0301", "\u00e9"], ["客户", "é", "é~02"]),
         (["a\x00b\nc\udcff"], ["a_b_c_"]),
     ],
 )

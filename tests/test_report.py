@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -24,7 +25,7 @@ from dissect_sesparse.evidence.links import summaries
 from dissect_sesparse.evidence.map import label
 from dissect_sesparse.evidence.recover import Source
 from dissect_sesparse.evidence.report import FoundRow, Listed, Report, report
-from dissect_sesparse.evidence.sparse_file import OutputFile, RecoverError
+from dissect_sesparse.evidence.sparse_file import RecoverError
 from dissect_sesparse.evidence.unmapped import STATES, unmapped
 from dissect_sesparse.page.render import MAX_PAGE, percent, render
 from dissect_sesparse.page.shown import clipped, moment, shown, size
@@ -295,12 +296,11 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     out = tmp_path / "report.html"
     out.write_bytes(b"an older one")
 
-    def full(self: OutputFile, offset: int, data: bytes) -> None:
-        self._file.write(data[:10])
-        raise RecoverError("no room left")
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(OutputFile, "put", full)
-    with pytest.raises(RecoverError):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RecoverError, match="no room left"):
         command._write(out, b"x" * 100)
     assert out.read_bytes() == b"an older one"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -17,7 +17,7 @@ from dissect_sesparse.commands.opening import (
 )
 from dissect_sesparse.evidence.recover_state import refuse_inside
 from dissect_sesparse.evidence.report import report
-from dissect_sesparse.evidence.sparse_file import OutputFile, RecoverError
+from dissect_sesparse.evidence.writing import OutputFolder, RecoverError
 
 if TYPE_CHECKING:
     import argparse
@@ -80,12 +80,8 @@ def _check(output: Path, *, replace: bool) -> None:
 
 def _write(output: Path, page: bytes) -> None:
     """Write the page whole or not at all: under another name, until all of it is on the disk."""
-    file = OutputFile(output, replaces=True)
-    try:
-        file.put(0, page)
-        file.finish()
-    finally:
-        file.discard()
+    with OutputFolder(output.parent).whole(output.name) as fh:
+        fh.write(page)
 
 
 def _lines(made: Report) -> Iterator[str]:

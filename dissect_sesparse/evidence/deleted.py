@@ -40,6 +40,7 @@ class DeletedFile:
     not there any more, or is another file's."""
     place: int | None = None
     """Where on the disk its volume starts; ``None`` where it is not one piece of the disk."""
+    atime: datetime | None = None
 
 
 class Recovered(NamedTuple):

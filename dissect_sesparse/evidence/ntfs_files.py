@@ -277,6 +277,7 @@ class _File:
             size=size,
             mtime=_time(standard, "last_modification_time_ns"),
             btime=_time(standard, "creation_time_ns"),
+            atime=_time(standard, "last_access_time_ns"),
             inode=self.one.segment,
             filesystem="ntfs",
             named_by=named_by,

@@ -27,11 +27,20 @@ from typing import TYPE_CHECKING, Any
 from dissect_sesparse.evidence.inputs import changed, folders_of, hashed, input_files
 from dissect_sesparse.evidence.json_lines import JsonLines
 from dissect_sesparse.evidence.links import summaries
+from dissect_sesparse.evidence.own_json import read_json
 from dissect_sesparse.evidence.recover_disk import DiskRecovery, scanned
 from dissect_sesparse.evidence.recover_files import FilesRecovery
-from dissect_sesparse.evidence.recover_state import State, options_of, refuse_inside, versions
+from dissect_sesparse.evidence.recover_state import (
+    State,
+    options_of,
+    refuse_around,
+    refuse_inside,
+    versions,
+    without_files,
+)
 from dissect_sesparse.evidence.safe_name import safe_stems
-from dissect_sesparse.evidence.sparse_file import OutputFile, RecoverError
+from dissect_sesparse.evidence.sparse_file import OutputFile, OutputFolder, RecoverError
+from dissect_sesparse.evidence.writing import identities, system_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,9 +49,19 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.evidence.deleted import DeletedFile
     from dissect_sesparse.evidence.findings import Finding
+    from dissect_sesparse.evidence.own_json import Shape
 
 _PROVEN = ("options", "inputs", "outputs", "disks")
 """What a report must say again when all is verified."""
+_OF_FILES = ("deleted_files", "state", "reason")
+"""What of a disk may differ once its deleted files are there."""
+_LINES = ("manifest.jsonl", "unreferenced.jsonl")
+_SHAPE: Shape = {
+    "target": str, "started": str, "finished": str, "versions": {...: str}, "options": [dict], "inputs": [dict],
+    "outputs": {...: (str, type(None))}, "disks": [dict],
+}  # fmt: skip
+_REASONS = 10
+"""Files that could not be written, of which the report says why."""
 
 
 @dataclass(frozen=True)
@@ -115,29 +134,49 @@ class _Run:
     ):
         self.sources = sources
         self.chains = [source.chain for source in sources]
-        self.folder = folder
         self.others = [dict(other) for other in others]
         self.target = target
         self.progress = progress
         self.done = self.total = self.written = 0
         self.inputs = input_files(self.chains, files)
+        self.out = OutputFolder(folder, identities(file.path for file, _ in self.inputs))
 
     def run(self) -> Recovery:
-        refuse_inside(self.folder, folders_of(file for file, _ in self.inputs))
-        options = self._options()
-        state = State.open(self.folder, [file for file, _ in self.inputs], options, self.others)
-        told = _load(self.folder / "report.json")
+        evidence = folders_of(file for file, _ in self.inputs)
+        refuse_inside(self.out.path, evidence)
+        refuse_around(self.out.path, evidence)
+        state = State.open(self.out, [file for file, _ in self.inputs], self._options(), self.others)
+        earlier = read_json(self.out, "report.json", _SHAPE)
+        if state.adds:
+            self._check_outputs(earlier)
+            state.begin_adding()
         self._measure()
-        self._hash(state, anew=told is not None)
+        self._hash(state)
         report = self._recover(state)
         if names := changed(self.inputs):
-            raise RecoverError(f"changed while it was read: {', '.join(names)}", file=self.folder)
-        if told is None:
-            self._write(self.folder / "report.json", json.dumps(report, indent=2) + "\n")
-        elif differing := [name for name in _PROVEN if told.get(name) != json.loads(json.dumps(report[name]))]:
-            raise RecoverError(f"{', '.join(differing)}: not what the evidence gives", file=self.folder / "report.json")
+            raise RecoverError(f"changed while it was read: {', '.join(names)}", file=self.out.path)
+        if earlier is not None and (differing := _differing(earlier, report, adding=state.adding)):
+            file = self.out.path / "report.json"
+            raise RecoverError(f"{', '.join(differing)}: not what the evidence gives", file=file)
+        if earlier is None or state.adding:
+            self._write("report.json", json.dumps(report, indent=2) + "\n", replaces=state.adding)
+        if state.adding:
+            state.end_adding()
         self._tell(self.total - self.done)
-        return Recovery(self.folder, report, self.written, told is not None and not self.written)
+        return Recovery(self.out.path, report, self.written, earlier is not None and not self.written)
+
+    def _check_outputs(self, earlier: dict[str, Any] | None) -> None:
+        """Before files are added to what an earlier run finished: whether its manifest, which will be replaced, is as it was.
+
+        Raises:
+            RecoverError: If not.
+        """
+        for name, sha256 in (earlier or {"outputs": {}})["outputs"].items():
+            if name in _LINES and sha256 != self._sha256(name):
+                problem = "it is not what the report of the earlier run says: it was changed since"
+                raise RecoverError(
+                    problem, file=self.out.path / name, advice="recover into another folder, and compare"
+                )
 
     def _options(self) -> list[dict[str, Any]]:
         """What each disk was opened with, and whether its files are wanted."""
@@ -157,33 +196,27 @@ class _Run:
         if self.progress is not None:
             self.progress(self.done, self.total)
 
-    def _hash(self, state: State, *, anew: bool) -> None:
-        """The digests of all input files; those of an earlier run that was broken off count, as size and time are same."""
+    def _hash(self, state: State) -> None:
+        """The digests of all input files, read by this run whatever an earlier one kept: the report vouches for them."""
         for number, (file, opened) in enumerate(self.inputs):
-            known = state.digest(file)
-            if known is not None and not anew:
-                self._tell(file.size)
-            else:
-                file = hashed(file, opened, self._tell)
-                if known not in (None, file.sha256):
-                    raise RecoverError(
-                        "it is not the file that was recovered from: its SHA-256 differs", file=file.path
-                    )
-                state.keep(file)
-            self.inputs[number] = (state.with_digest(file), opened)
+            file = hashed(file, opened, self._tell)
+            state.keep(file)
+            self.inputs[number] = (file, opened)
 
     def _recover(self, state: State) -> dict[str, Any]:
         disks = []
-        manifest, index = JsonLines(self.folder / "manifest.jsonl"), JsonLines(self.folder / "unreferenced.jsonl")
+        manifest, index = (JsonLines(self.out, name, replaces=state.adding) for name in _LINES)
         try:
             for source, stem in zip(self.sources, safe_stems(chain.name for chain in self.chains)):
-                disk = DiskRecovery(source.chain, source.notes, self.folder, stem, manifest, index, self._tell)
+                disk = DiskRecovery(source.chain, source.notes, self.out, stem, manifest, index, self._tell)
                 disks.append(disk.recover())
                 self.written += disk.written
                 if source.files is not None:
-                    files = FilesRecovery(source.chain, self.folder, stem, manifest)
+                    files = FilesRecovery(source.chain, self.out, stem, manifest)
                     disks[-1]["deleted_files"] = files.recover(source.files)
                     self.written += files.written
+                    if files.unwritten and disks[-1]["state"] == "done":
+                        disks[-1] |= {"state": "incomplete", "reason": "; ".join(files.unwritten[:_REASONS])}
             for lines in (manifest, index):
                 lines.finish()
                 self.written += lines.file.written
@@ -197,12 +230,12 @@ class _Run:
             "versions": versions(),
             "options": self._options(),
             "inputs": [file.as_json() for file, _ in self.inputs],
-            "outputs": {name: _sha256(self.folder / name) for name in ("manifest.jsonl", "unreferenced.jsonl")},
+            "outputs": {name: self._sha256(name) for name in _LINES},
             "disks": [*disks, *self.others],
         }
 
-    def _write(self, path: Path, text: str) -> None:
-        file = OutputFile(path)
+    def _write(self, name: str, text: str, *, replaces: bool) -> None:
+        file = OutputFile(self.out, name, replaces=replaces)
         try:
             file.put(0, text.encode())
             file.truncate(len(text.encode()))
@@ -211,22 +244,30 @@ class _Run:
             file.close()
         self.written += file.written
 
-
-def _load(path: Path) -> dict[str, Any] | None:
-    """An earlier report, if there is one.
-
-    Raises:
-        RecoverError: If it cannot be read.
-    """
-    try:
-        return json.loads(path.read_bytes()) if path.exists() else None
-    except (OSError, ValueError) as e:
-        raise RecoverError(f"cannot be read: {e}", file=path, advice="use another folder") from e
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as fh:
+    def _sha256(self, name: str) -> str | None:
+        """Of an output as it is; ``None`` where it is not there."""
         sha256 = hashlib.sha256()
-        while data := fh.read(1 << 20):
-            sha256.update(data)
-    return sha256.hexdigest()
+        path = self.out.path / name
+        with system_errors(path, "read"):
+            fh = self.out.take_up(path, write=False)
+            if fh is None:
+                return None
+            with fh:
+                while data := fh.read(1 << 20):
+                    sha256.update(data)
+        return sha256.hexdigest()
+
+
+def _differing(earlier: dict[str, Any], report: dict[str, Any], *, adding: bool) -> list[str]:
+    """Which parts of an earlier report are not what the evidence gives; but for deleted files, where these are added."""
+    report = json.loads(json.dumps(report))
+    if adding:
+        earlier, report = _without_files(earlier), _without_files(report)
+    differing = [name for name in _PROVEN if earlier[name] != report[name]]
+    return differing or sorted(set(earlier) ^ set(report))
+
+
+def _without_files(report: dict[str, Any]) -> dict[str, Any]:
+    """A report but for what deleted files change in it."""
+    disks = [{name: disk[name] for name in disk if name not in _OF_FILES} for disk in report["disks"]]
+    return {**report, "options": without_files(report["options"]), "outputs": None, "disks": disks}

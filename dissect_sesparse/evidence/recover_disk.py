@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain as chained
@@ -22,7 +21,6 @@ from dissect_sesparse.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.sesparse import SESparseExtent
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.evidence.json_lines import JsonLines
     from dissect_sesparse.evidence.unmapped import UnmappedRun
     from dissect_sesparse.evidence.unreferenced import UnreferencedRun
+    from dissect_sesparse.evidence.writing import OutputFolder
 
 _IN_IMAGE = ("present", "empty")
 _MAP_CHUNK = 1 << 16
@@ -49,7 +48,7 @@ class DiskRecovery:
 
     chain: Chain
     notes: Sequence[Finding]
-    folder: Path
+    folder: OutputFolder
     stem: str
     manifest: JsonLines
     index: JsonLines
@@ -67,7 +66,7 @@ class DiskRecovery:
         bin_file = None
         try:
             self._image(None)
-            bin_file = OutputFile(self.folder / f"{self.stem}.unreferenced.bin")
+            bin_file = OutputFile(self.folder, f"{self.stem}.unreferenced.bin")
             try:
                 for run in unmapped(self.chain, contents=False, counts=trimmed):
                     self._unmapped(run)
@@ -109,7 +108,8 @@ class DiskRecovery:
         if depth not in self.images:
             name = f"{self.stem}.raw" if depth is None else f"{self.stem}.depth{depth}.raw"
             size = self._size(depth)
-            self.images[depth] = _Image(OutputFile(self.folder / name, size), Coverage(unit_of(self.chain, size)))
+            file = OutputFile(self.folder, name, size=size)
+            self.images[depth] = _Image(file, Coverage(unit_of(self.chain, size)))
         return self.images[depth]
 
     # Unmapped
@@ -217,7 +217,7 @@ class DiskRecovery:
         return {"image": f"{self.stem}.raw", "older": older, "unreferenced": bin_file.path.name}
 
     def _map(self, image: _Image, size: int) -> None:
-        file, position, chunk = OutputFile(image.file.path.with_suffix(".map")), 0, b""
+        file, position, chunk = OutputFile(self.folder, image.file.path.with_suffix(".map").name), 0, b""
         try:
             for line in chained(map_lines(size, image.recovered.ranges(size), __version__), [""]):
                 chunk += line.encode()
@@ -249,11 +249,7 @@ def scanned(extent: SESparseExtent) -> int:
 
 
 def _put(lines: JsonLines, fields: dict[str, Any], data: bytes | None) -> None:
-    lines.put(
-        fields,
-        None if data is None else hashlib.sha256(data).hexdigest(),
-        lambda: {} if data is None else _content(data),
-    )
+    lines.put(fields if data is None else fields | _content(data))
 
 
 def _content(data: bytes) -> dict[str, Any]:

@@ -2,66 +2,40 @@
 
 A file that is partial has zeros where it is not recovered; its line in the manifest tells the ranges that are. One of which
 nothing is left has a line and no file. Names of the evidence are made safe, see ``safe_name``; the line has the real one.
+A file gets the times that it had in the guest, where the system can write these down; the line has them always.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.evidence.content import signature
 from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.evidence.safe_name import safe_part
-from dissect_sesparse.evidence.sparse_file import OutputFile, RecoverError
+from dissect_sesparse.evidence.safe_name import SafePaths
+from dissect_sesparse.evidence.sparse_file import OutputFile
+from dissect_sesparse.evidence.writing import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from datetime import datetime
 
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
     from dissect_sesparse.evidence.json_lines import JsonLines
+    from dissect_sesparse.evidence.writing import OutputFolder
 
+log = logging.getLogger(__name__)
 NAME = "files"
-"""The folder."""
+"""The folder for what is a file's own."""
+LIKELY = "likely"
+"""The folder for what only may be a file's own: never among the proven ones."""
+FOLDERS = {"likely": LIKELY}
+"""By the state of a file; all others are in :data:`NAME`."""
 MAX_RANGES = 100_000
 """Ranges of one file that the manifest lists."""
-_MAX_PATH = 180
-"""Characters of a path below the volume's folder: Windows takes 260 in all, unless told otherwise."""
-
-
-class SafePaths:
-    """A path for each path of the evidence: safe on any system, and no two alike, whatever their case."""
-
-    def __init__(self) -> None:
-        self._is_folder: dict[str, bool] = {}
-        self._next: dict[str, int] = {}
-
-    def of(self, *parts: str) -> tuple[str, ...]:
-        """The parts of a path that no other file has; folders are shared."""
-        safe = [safe_part(part) for part in parts]
-        if sum(map(len, safe[2:])) + len(safe) > _MAX_PATH:
-            name = hashlib.sha256("/".join(parts[2:]).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-            safe = [*safe[:2], "too-long", name, safe[-1]]
-        path: list[str] = []
-        for number, part in enumerate(safe, 1):
-            path.append(self._free("/".join(path), part, is_folder=number < len(safe)))
-        return tuple(path)
-
-    def _free(self, folder: str, part: str, *, is_folder: bool) -> str:
-        key = f"{folder}/{part}".casefold()
-        number, name = 1 if is_folder else self._next.get(key, 1), part
-        if number > 1:
-            name = f"{part}~{number}"
-        while (found := self._is_folder.get(f"{folder}/{name}".casefold())) is not None and not (found and is_folder):
-            number += 1
-            name = f"{part}~{number}"
-        if not is_folder:
-            self._next[key] = number
-        self._is_folder[f"{folder}/{name}".casefold()] = is_folder
-        return name
 
 
 @dataclass
@@ -69,14 +43,17 @@ class FilesRecovery:
     """The recovery of one disk's deleted files."""
 
     chain: Chain
-    folder: Path
+    folder: OutputFolder
     stem: str
     """Of the disk, as its images are called."""
     manifest: JsonLines
     written: int = 0
+    unwritten: list[str] = field(default_factory=list)
+    """Why files that are there could not be written."""
     _counts: Counter[str] = field(default_factory=Counter)
     _bytes: Counter[str] = field(default_factory=Counter)
-    _paths: SafePaths = field(default_factory=SafePaths)
+    _paths: dict[str, SafePaths] = field(default_factory=lambda: defaultdict(SafePaths))
+    """By the folder."""
     _warnings: list[str] = field(default_factory=list)
 
     def recover(self, files: Callable[[Callable[[str], None]], Iterable[DeletedFile]]) -> dict[str, Any]:
@@ -95,20 +72,35 @@ class FilesRecovery:
             "warnings": self._warnings,
         }
 
-    def _one(self, file: DeletedFile) -> None:
-        parts = self._paths.of(self.stem, file.volume, *file.path.split("/"))
-        output = _Output(self.folder.joinpath(NAME), parts, file.size)
+    def _one(self, file: DeletedFile, state: str = "") -> None:
+        """Write one.
+
+        Args:
+            file: The file.
+            state: What is known of its state before its bytes are read; it decides the folder, see :data:`FOLDERS`.
+        """
+        top = FOLDERS.get(state, NAME)
+        parts = (top, *self._paths[top].of(self.stem, file.volume, *file.path.split("/")))
+        output = _Output(self.folder, parts, file.size)
+        written = True
         try:
             recovered = measure(file, output.put)
             if recovered.size or not file.size:
-                output.finish()
-                self.written += output.written
+                self._finish(file, output)
+        except TooLargeError as e:  # one hostile size never costs all other files
+            self.unwritten.append(str(e))
+            recovered, written = measure(file), False
         finally:
             output.close()
         state = recovered.state if recovered.size or not file.size else "nothing"
         self._counts[state] += 1
         self._bytes[state] += recovered.size
-        self._line(file, recovered, output, "/".join((NAME, *parts)) if state != "nothing" else None)
+        self._line(file, recovered, output, output.name if written and state != "nothing" else None)
+
+    def _finish(self, file: DeletedFile, output: _Output) -> None:
+        if not output.finish(file.mtime, file.atime):
+            log.warning("%s: its time in the guest cannot be set here: %s", output.name, file.mtime)
+        self.written += output.written
 
     def _line(self, file: DeletedFile, recovered: Recovered, output: _Output, name: str | None) -> None:
         fields = {
@@ -124,6 +116,7 @@ class FilesRecovery:
             "signature": None,
             "mtime": file.mtime and file.mtime.isoformat(),
             "btime": file.btime and file.btime.isoformat(),
+            "atime": file.atime and file.atime.isoformat(),
             "inode": file.inode,
             "filesystem": file.filesystem,
             "named_by": file.named_by,
@@ -133,15 +126,16 @@ class FilesRecovery:
         }
         digest = None if recovered.digest is None else dict(zip(("md5", "sha1", "sha256"), recovered.digest))
         content = {"digest": digest, "signature": signature(output.head) if output.head else None}
-        self.manifest.put(fields, None if digest is None else digest["sha256"], lambda: content)
+        self.manifest.put(fields | content)
 
 
 class _Output:
     """A recovered file. It is made when the first of its bytes is there."""
 
-    def __init__(self, folder: Path, parts: tuple[str, ...], size: int):
+    def __init__(self, folder: OutputFolder, parts: tuple[str, ...], size: int):
         self._folder = folder
         self._parts = parts
+        self.name = "/".join(parts)
         self._size = size
         self._file: OutputFile | None = None
         self._position = 0
@@ -157,16 +151,7 @@ class _Output:
 
     def _open(self) -> OutputFile:
         if self._file is None:
-            folder = self._folder
-            for part in ("", *self._parts[:-1]):
-                folder = folder / part
-                if folder.is_symlink():  # it could lead into the evidence
-                    raise RecoverError("a symbolic link, nothing is written through it", file=folder)
-                try:
-                    folder.mkdir(exist_ok=True)
-                except OSError as e:
-                    raise RecoverError(f"cannot be made: {e.strerror or e}", file=folder) from e
-            self._file = OutputFile(folder / self._parts[-1], self._size)
+            self._file = OutputFile(self._folder, *self._parts, size=self._size)
         return self._file
 
     def put(self, offset: int, data: bytes) -> None:
@@ -185,11 +170,11 @@ class _Output:
             file.put(offset, data)
             self._position = offset + len(data)
 
-    def finish(self) -> None:
-        """Give the file its name."""
+    def finish(self, mtime: datetime | None, atime: datetime | None) -> bool:
+        """Give the file its name and its times; whether it has these."""
         file = self._open()
         file.expect_zeros(self._position, self._size)
-        file.finish()
+        return file.finish(mtime, atime)
 
     def close(self) -> None:
         if self._file is not None:

@@ -2,7 +2,7 @@
 
 It is ``NAME.partial`` until :meth:`OutputFile.finish`. What is put where the same bytes already are is not written again,
 so whoever starts anew only puts everything once more: bytes that are there are verified, those that are not are written.
-A file that has its name is never changed: other bytes in it are an error.
+A file that has its name is never changed: other bytes in it are an error. How it is opened, see ``writing``.
 """
 
 from __future__ import annotations
@@ -10,55 +10,62 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.evidence.file_times import set_times
+from dissect_sesparse.evidence.writing import (
+    PARTIAL,
+    OutputFolder,
+    RecoverError,
+    TooLargeError,
+    is_full,
+    sync_folder,
+    system_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from datetime import datetime
 
-PARTIAL = ".partial"
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+__all__ = ["PARTIAL", "OutputFile", "OutputFolder", "RecoverError", "TooLargeError"]
+
 _CHUNK = 1 << 20
 _FSCTL_SET_SPARSE = 0x900C4
-
-
-class RecoverError(SESparseError):
-    """The output cannot be written, or holds something that is not what the evidence gives."""
 
 
 class OutputFile:
     """A file that is being written, or one that is whole and being verified.
 
     Args:
-        path: The name it gets in the end.
+        folder: The output folder.
+        parts: The name that it gets in the end, after the folders below ``folder`` that lead to it.
         size: Its size in bytes, where that is known beforehand.
-        replaces: Whether it takes the place of one that is there.
+        replaces: Whether it takes the place of one that has its name, once it is whole.
 
     Raises:
-        RecoverError: If it cannot be opened, or is whole and has another size.
+        RecoverError: If it cannot be opened, must not be, or is whole and has another size.
     """
 
-    def __init__(self, path: Path, size: int | None = None, *, replaces: bool = False):
-        self.path = path
-        self.partial = path.with_name(path.name + PARTIAL)
+    def __init__(self, folder: OutputFolder, *parts: str, size: int | None = None, replaces: bool = False):
+        self.folder = folder
+        self.path = folder.place(*parts)
+        self.partial = self.path.with_name(self.path.name + PARTIAL)
         self.written = 0
         """Bytes that were not there before."""
-        for name in (path, self.partial):
-            if name.is_symlink():  # it could lead into the evidence
-                raise RecoverError("a symbolic link, nothing is written through it", file=name)
-        if replaces:
-            self.partial.unlink(missing_ok=True)
-        self.whole = path.exists() and not replaces
-        self.resumed = self.whole or self.partial.exists()
+        self._replaces = replaces
         self._fh: BinaryIO | None = None
-        with self._telling():
-            if self.whole:
-                self._fh = path.open("rb", buffering=0)
-            else:
-                self._fh = self.partial.open("r+b" if self.resumed else "x+b", buffering=0)
+        self.whole = False
+        with self._errors():
+            there = folder.is_there(self.path)
+            if there and not replaces:
+                self._fh = folder.take_up(self.path, write=False)
+                self.whole = self._fh is not None
+            if not self.whole:
+                self._fh = folder.take_up(self.partial, write=True)
+            self.resumed = self._fh is not None
+            if self._fh is None:
+                self._fh = folder.create(self.partial)
                 mark_sparse(self._fh)
         if size is not None:
             self.truncate(size)
@@ -76,7 +83,7 @@ class OutputFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes, fewer where the file ends."""
-        with self._telling():
+        with self._errors("read"):
             self._file.seek(offset)
             data = b""
             while len(data) < length and (more := self._file.read(length - len(data))):
@@ -93,7 +100,7 @@ class OutputFile:
             return
         if self.whole:
             raise self.differs(offset, len(data))
-        with self._telling():
+        with self._errors():
             self._file.seek(offset)
             rest = memoryview(data)
             while rest:  # a system call may write less
@@ -139,24 +146,38 @@ class OutputFile:
             return
         if self.whole:
             raise self.differs(min(size, self.size), abs(size - self.size))
-        with self._telling():
-            self._file.truncate(size)
+        with self._errors():
+            set_size(self._file, size)
 
-    def finish(self) -> None:
-        """Give it its name, once its bytes are on the disk."""
+    def finish(self, mtime: datetime | None = None, atime: datetime | None = None) -> bool:
+        """Give it its name, once its bytes are on the disk.
+
+        Args:
+            mtime: When it is to say that it was changed last; by default now.
+            atime: And when it was read last.
+
+        Returns:
+            Whether it has these times. One that was whole before stays as it is, and counts.
+        """
+        timed = True
         if not self.whole:
-            with self._telling():
+            with self._errors():
                 os.fsync(self._file.fileno())
                 self.close()
+                timed = set_times(self.partial, mtime, atime)
+                if not self._replaces and self.folder.is_there(self.path):
+                    raise RecoverError("it is there already, made meanwhile by something else", file=self.path)
                 self.partial.replace(self.path)
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         self.close()
+        return timed
 
     def discard(self) -> None:
         """Remove it, unless it is whole."""
         self.close()
         if not self.whole:
-            self.partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.remove(self.partial)
 
     def close(self) -> None:
         """Close it as it is."""
@@ -165,17 +186,28 @@ class OutputFile:
             self._fh = None
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _errors(self, doing: str = "written") -> Iterator[None]:
         """Turn errors of the system into ours. Where the disk is full, a file that is not whole makes room."""
         try:
-            yield
-        except OSError as e:
-            problem = f"cannot be written: {e.strerror or e}"
-            if e.errno in _FULL:
+            with system_errors(self.path, doing):
+                yield
+        except RecoverError as e:
+            if self._fh is not None and isinstance(e, TooLargeError):
+                self.discard()
+            if self._fh is not None and is_full(e.__cause__):
                 self.discard()
                 problem = "no room left on the disk; this file was removed again, all others are kept"
-            advice = "make room and run the same command again: it goes on where it was" if e.errno in _FULL else None
-            raise RecoverError(problem, file=self.path, advice=advice) from e
+                raise RecoverError(problem, file=self.path, advice=e.advice) from e.__cause__
+            raise
+
+
+def set_size(fh: BinaryIO, size: int) -> None:
+    """Make an unbuffered file so long. On Windows ``truncate`` writes all the zeros, which then take room."""
+    if sys.platform == "win32" and size > os.fstat(fh.fileno()).st_size:
+        fh.seek(size - 1)
+        fh.write(b"\x00")
+    else:
+        fh.truncate(size)
 
 
 def mark_sparse(fh: BinaryIO) -> None:
@@ -196,16 +228,3 @@ def mark_sparse(fh: BinaryIO) -> None:
     control(
         msvcrt.get_osfhandle(fh.fileno()), _FSCTL_SET_SPARSE, None, 0, None, 0, ctypes.byref(wintypes.DWORD()), None
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a new name on the disk, where the system lets one open a folder for that."""
-    if os.name != "posix":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError:  # some network file systems know no such thing
-        pass
-    finally:
-        os.close(fd)

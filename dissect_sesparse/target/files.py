@@ -302,6 +302,7 @@ def _file(
         size=max(0, min(size, (1 << 63) - 1)),
         mtime=time_of(getattr(info, "st_mtime_ns", None)),
         btime=time_of(getattr(info, "st_birthtime_ns", None)),
+        atime=time_of(getattr(info, "st_atime_ns", None)),
         inode=info.st_ino or None,
         filesystem=state.fs.__type__,
         named_by="snapshot",
