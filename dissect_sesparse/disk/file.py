@@ -126,13 +126,21 @@ class EvidenceFile:
 
     def next_data(self, offset: int) -> int:
         """Where, from ``offset`` on, the next bytes are that are no hole of a sparse file, as far as the system tells."""
-        if self.fd is None or not hasattr(os, "SEEK_DATA"):
-            return offset
+        return self._seek(offset, "SEEK_DATA", offset)
+
+    def next_hole(self, offset: int) -> int:
+        """Where, from ``offset`` on, the next hole of a sparse file is, or the file's end, as far as the system tells."""
+        return self._seek(offset, "SEEK_HOLE", self.size)
+
+    def _seek(self, offset: int, whence: str, unknown: int) -> int:
+        """Ask the system for data or holes; ``unknown`` where it does not tell (Windows, paths inside evidence)."""
+        if self.fd is None or not hasattr(os, whence):
+            return unknown
         try:
             with self._lock:
-                return os.lseek(self.fd, offset, os.SEEK_DATA)
+                return os.lseek(self.fd, offset, getattr(os, whence))
         except OSError as e:
-            return self.size if e.errno == errno.ENXIO else offset
+            return self.size if e.errno == errno.ENXIO else unknown
 
     def close(self) -> None:
         """Close the file, unless it was handed in open."""

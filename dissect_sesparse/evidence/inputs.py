@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.disk.errors import FileError, SESparseError
 from dissect_sesparse.disk.file import EvidenceFile, is_local
 from dissect_sesparse.disk.folder import identity, is_regular
+from dissect_sesparse.evidence.hashing import Holes, digests, sha256_of_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import PurePath
 
     from dissect_sesparse.disk.chain import Chain
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,9 @@ class InputFile:
     mtime_ns: int | None
     """When it was last changed, in nanoseconds since 1970; ``None`` where that is not told."""
     sha256: str | None = None
+    """Of the whole file; ``None`` where it was not hashed, or has too many holes, see ``hashing``."""
+    sha256_blocks: str | None = None
+    """Of the list of its blocks, where it has too many holes: no digest of the file."""
 
     @property
     def key(self) -> tuple[str, int, int | None]:
@@ -92,7 +93,7 @@ def _files(chains: Iterable[Chain], others: Iterable[Path]) -> Iterator[tuple[Pu
 
 
 def hashed(file: InputFile, opened: EvidenceFile | None, tell: Callable[[int], None]) -> InputFile:
-    """The same with its SHA-256.
+    """The same with its SHA-256, or with that of its blocks where it is far larger than what it holds (see ``hashing``).
 
     Args:
         file: The file.
@@ -100,19 +101,19 @@ def hashed(file: InputFile, opened: EvidenceFile | None, tell: Callable[[int], N
         tell: Gets the number of bytes done, again and again.
 
     Raises:
-        SESparseError: If it cannot be read to its end.
+        SESparseError: If it cannot be read to its end, or has another size than before.
     """
     source = opened if opened is not None else EvidenceFile.open(file.path)  # type: ignore[arg-type]
-    sha256 = hashlib.sha256()
     try:
-        for offset in range(0, file.size, _CHUNK):
-            data = source.read(offset, min(_CHUNK, file.size - offset))
-            sha256.update(data)
-            tell(len(data))
+        if source.size != file.size:
+            raise FileError(f"it has {source.size} bytes, and had {file.size} before", file=source.label)
+        holes = Holes(source)
+        if holes.are_few:
+            return replace(file, sha256=digests(holes, ("sha256",), tell)[0])
+        return replace(file, sha256_blocks=sha256_of_blocks(holes, tell))
     finally:
         if opened is None:
             source.close()
-    return replace(file, sha256=sha256.hexdigest())
 
 
 def changed(files: Iterable[tuple[InputFile, EvidenceFile | None]]) -> list[str]:

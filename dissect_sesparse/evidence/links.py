@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.entry import State
+from dissect_sesparse.disk.errors import FileError
+from dissect_sesparse.evidence.hashing import Holes, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.link import Link
 
-_CHUNK = 1024 * 1024
 STATES = ("clean", "replayed", "dirty", "salvaged")
 """Of a link: that of its worst extent, by this order."""
 
@@ -56,18 +57,26 @@ def state_of(link: Link) -> str:
     return max((extent.state for extent in link.sesparse_extents), key=STATES.index, default="clean")
 
 
-def digest(link: Link) -> tuple[str, str, str]:
+def digest(link: Link, *, holes: bool = False) -> tuple[str, str, str]:
     """MD5, SHA-1 and SHA-256 of the files of a link's extents, one after the other.
 
+    Args:
+        link: The link.
+        holes: Whether to hash files that are far larger than what they hold, see ``hashing``: that may take days.
+
     Raises:
+        FileError: If a file has too many holes.
         UnreadableError: If a file cannot be read to its end.
     """
     hashes = [hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha1", "sha256")]
-    for placed in link.extents:
-        if (file := placed.extent.file) is None:
-            continue
-        for offset in range(0, file.size, _CHUNK):
-            data = file.read(offset, min(_CHUNK, file.size - offset))
+    files = [Holes(placed.extent.file) for placed in link.extents if placed.extent.file is not None]
+    for file in files:
+        if not (file.are_few or holes):
+            problem = f"not hashed: it holds {file.held} bytes, and {file.size} bytes are holes, which take hours"
+            advice = "--hash-holes hashes them; recover and report hash its blocks"
+            raise FileError(problem, file=file.file.label, advice=advice)
+    for file in files:
+        for data in chunks(file):
             for hash_ in hashes:
                 hash_.update(data)
     return hashes[0].hexdigest(), hashes[1].hexdigest(), hashes[2].hexdigest()

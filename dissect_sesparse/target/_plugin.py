@@ -78,11 +78,13 @@ class SESparsePlugin(Plugin):
 
     @export(record=LinkRecord)
     @arg("--hash-files", action="store_true", help="hash the files of each link (reads all of them)")
-    def chain(self, hash_files: bool = False) -> Iterator[Record]:
+    @arg("--hash-holes", action="store_true", help="hash files that are mostly holes too: days for the largest")
+    def chain(self, hash_files: bool = False, hash_holes: bool = False) -> Iterator[Record]:
         """Yield one record for each link of each disk's chain, newest first, base included."""
-        yield from self._of_each(lambda disk: self._links(disk.chain, hash_files=hash_files))
+        wanted = hash_files or hash_holes
+        yield from self._of_each(lambda disk: self._links(disk.chain, hash_files=wanted, hash_holes=hash_holes))
 
-    def _links(self, chain: Chain, *, hash_files: bool) -> Iterator[Record]:
+    def _links(self, chain: Chain, *, hash_files: bool, hash_holes: bool = False) -> Iterator[Record]:
         listed = cache(snapshots_of)  # the links of a chain mostly share a folder
         for summary in summaries(chain):
             link, descriptor = summary.link, summary.link.descriptor
@@ -109,7 +111,7 @@ class SESparsePlugin(Plugin):
                 state=summary.state,
                 snapshot=snapshot.name if snapshot is not None else None,
                 ts=snapshot.created if snapshot is not None else None,
-                digest=self._digest(link) if hash_files else None,
+                digest=self._digest(link, holes=hash_holes) if hash_files else None,
             )
 
     @export(record=RunRecord)
@@ -368,9 +370,9 @@ class SESparsePlugin(Plugin):
         """Paths of the machine that reads the evidence, not of the target: as they are."""
         return None if path is None else str(path)
 
-    def _digest(self, link: Link) -> tuple[str, str, str] | None:
+    def _digest(self, link: Link, *, holes: bool) -> tuple[str, str, str] | None:
         try:
-            return digest(link)
+            return digest(link, holes=holes)
         except SESparseError as e:
             self.target.log.error("Cannot hash the files of %s: %s", link.name, e)  # noqa: TRY400
             return None
