@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from typing import TYPE_CHECKING
 
 import oracle
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.disk.chain import Chain
 
-Pieces = list["oracle.Flat | oracle.Zero | oracle.Sparse"]
+Pieces = list["oracle.Piece"]
 
 
 def pattern(tag: str, sectors: int, first: int = 0) -> bytes:
@@ -87,32 +88,33 @@ def random_chain(folder: Path, rng: random.Random, depth: int, sectors: int, *, 
     return links
 
 
-def write_chain(folder: Path, links: Sequence[Pieces]) -> Path:
+def write_chain(folder: Path, links: Sequence[Pieces], name: str = "link") -> Path:
     """Write the descriptors of a chain, ``link0.vmdk`` for the newest, and return that one's path."""
     for number, pieces in enumerate(links):
         last = number == len(links) - 1
         text = descriptor(
             [extent_line(folder, piece) for piece in pieces],
-            cid=cid(number),
-            parent_cid="ffffffff" if last else cid(number + 1),
-            parent_hint=None if last else f"link{number + 1}.vmdk",
+            cid=cid(number, name),
+            parent_cid="ffffffff" if last else cid(number + 1, name),
+            parent_hint=None if last else f"{name}{number + 1}.vmdk",
             create_type="seSparse" if any(isinstance(piece, oracle.Sparse) for piece in pieces) else "vmfs",
         )
-        (folder / f"link{number}.vmdk").write_bytes(text.encode())
-    return folder / "link0.vmdk"
+        (folder / f"{name}{number}.vmdk").write_bytes(text.encode())
+    return folder / f"{name}0.vmdk"
 
 
-def extent_line(folder: Path, piece: oracle.Flat | oracle.Zero | oracle.Sparse) -> str:
+def extent_line(folder: Path, piece: oracle.Piece) -> str:
     if isinstance(piece, oracle.Zero):
         return f"RW {piece.sectors} ZERO"
     name = piece.path.relative_to(folder).as_posix()
-    if isinstance(piece, oracle.Sparse):
-        return f'RW {piece.sectors} SESPARSE "{name}"'
-    return f'RW {piece.sectors} FLAT "{name}" {piece.start_sector}'
+    for kind, word in ((oracle.Sparse, "SESPARSE"), (oracle.Hosted, "SPARSE"), (oracle.Cowd, "VMFSSPARSE")):
+        if isinstance(piece, kind):
+            return f'RW {piece.sectors} {word} "{name}"'
+    return f'RW {piece.sectors} FLAT "{name}" {getattr(piece, "start_sector", 0)}'
 
 
-def cid(number: int) -> str:
-    return f"c1d{number:05x}"
+def cid(number: int, name: str = "link") -> str:
+    return f"c1d{number:05x}" if name == "link" else f"{zlib.crc32(f'{name}{number}'.encode()):08x}"
 
 
 # Comparing

@@ -35,6 +35,20 @@ class Sparse(NamedTuple):
     sectors: int
 
 
+class Hosted(NamedTuple):
+    """A piece of a link: a hosted sparse extent, of which ``sectors`` belong to the disk."""
+
+    path: Path
+    sectors: int
+
+
+class Cowd(NamedTuple):
+    """A piece of a link: an ESX sparse extent, of which ``sectors`` belong to the disk."""
+
+    path: Path
+    sectors: int
+
+
 class Sector(NamedTuple):
     """One sector of a disk."""
 
@@ -48,24 +62,42 @@ class Sector(NamedTuple):
     """``None`` where no answer exists."""
 
 
+Piece = Flat | Zero | Sparse | Hosted | Cowd
+
 ZEROS = b"\x00" * 512
 HOLE = Sector(0, None, None, ZEROS)
 
 
-def disk(links: list[list[Flat | Zero | Sparse]]) -> list[Sector]:
+def disk(links: list[list[Piece]]) -> list[Sector]:
     """The sectors of a chain; ``links`` newest first, each a list of the pieces it is made of."""
-    below: list[Sector] = []
+    return states(links)[0]
+
+
+def states(links: list[list[Piece]]) -> list[list[Sector]]:
+    """The sectors of a chain as each of its links shows it, and of nothing, which is below the last one."""
+    found: list[list[Sector]] = [[]]
     for pieces in reversed(links):
-        mine: list[Sector] = []
-        for piece in pieces:
-            if isinstance(piece, Flat):
-                mine += flat_sectors(piece)
-            elif isinstance(piece, Zero):
-                mine += [Sector(2, None, None, ZEROS)] * piece.sectors
-            else:
-                mine += sparse_sectors(piece, below, len(mine))
-        below = mine
-    return below
+        found.insert(0, link(pieces, found[0]))
+    return found
+
+
+def link(pieces: list[Piece], below: list[Sector]) -> list[Sector]:
+    """The sectors of one link over those of the links below it."""
+    mine: list[Sector] = []
+    for number, piece in enumerate(pieces):
+        first = len(mine)
+        if isinstance(piece, Flat):
+            mine += flat_sectors(piece)
+        elif isinstance(piece, Zero):
+            mine += [Sector(2, None, None, ZEROS)] * piece.sectors
+        elif isinstance(piece, Sparse):
+            mine += sparse_sectors(piece, below, first)
+        else:
+            mine += older_sectors(piece, below, first)
+        # An extent may have less than its line says: then there is nothing, or the disk ends
+        if number < len(pieces) - 1:
+            mine += [Sector(4, None, None, None)] * (first + piece.sectors - len(mine))
+    return mine
 
 
 def flat_sectors(piece: Flat) -> list[Sector]:
@@ -82,11 +114,11 @@ def sparse_sectors(piece: Sparse, below: list[Sector], first: int) -> list[Secto
     """The sectors of an extent that starts at sector ``first`` of the disk, whose parent has ``below``."""
     file = contents(piece.path)
     sectors: list[Sector] = []
-    for state, place in grain_states(file, (piece.sectors + 7) // 8):
+    count = min(piece.sectors, u64(file, 0x10) or 0)
+    for state, place in grain_states(file, (count + 7) // 8):
         for within in range(0, 4096, 512):
             if state == 0:
-                number = first + len(sectors)
-                sectors.append(below[number] if number < len(below) else HOLE)
+                sectors.append(under(below, first + len(sectors)))
             elif state == 3:
                 data = file[place + within : place + within + 512]
                 sectors.append(Sector(3, piece.path, place + within, data if len(data) == 512 else None))
@@ -94,8 +126,36 @@ def sparse_sectors(piece: Sparse, below: list[Sector], first: int) -> list[Secto
                 sectors.append(Sector(4, piece.path, None, None))
             else:
                 sectors.append(Sector(state, piece.path, None if place is None else place + within, ZEROS))
-            if len(sectors) == piece.sectors:
+            if len(sectors) == count:
                 break  # the disk may end within its last grain
+    return sectors
+
+
+def under(below: list[Sector], number: int) -> Sector:
+    """What the links below have: a hole where they have nothing, or end."""
+    return below[number] if number < len(below) else HOLE
+
+
+def older_sectors(piece: Hosted | Cowd, below: list[Sector], first: int) -> list[Sector]:
+    """The sectors of an extent of an older format, whole ones without compression."""
+    file = contents(piece.path)
+    if file[:4] == b"COWD":  # capacity, sectors of a grain, directory; 4096 entries a table
+        capacity, grain, directory = (u32(file, offset) for offset in (0x0C, 0x10, 0x14))
+        entries, zeroed = 4096, False
+    else:
+        capacity, grain, entries, directory = u64(file, 0x0C), u64(file, 0x14), u32(file, 0x2C), u64(file, 0x38)
+        zeroed = u32(file, 0x08) & 4 != 0
+    sectors: list[Sector] = []
+    for number in range(min(piece.sectors, capacity)):
+        table = u32(file, directory * 512 + number // grain // entries * 4)
+        entry = u32(file, table * 512 + number // grain % entries * 4) if table else 0
+        if entry == 0:
+            sectors.append(under(below, first + number))
+        elif entry == 1 and zeroed:
+            sectors.append(Sector(2, piece.path, None, ZEROS))
+        else:
+            place = (entry + number % grain) * 512
+            sectors.append(Sector(3, piece.path, place, file[place : place + 512]))
     return sectors
 
 
@@ -145,6 +205,11 @@ def contents(path: Path) -> bytes | mmap.mmap:
     """A file's bytes. Mapped, since those of sparse files are many."""
     with path.open("rb") as fh:
         return mmap.mmap(fh.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+
+
+def u32(file: bytes | mmap.mmap, offset: int) -> int:
+    """A little-endian 32-bit number."""
+    return int.from_bytes(file[offset : offset + 4], "little")
 
 
 def u64(file: bytes, offset: int) -> int | None:

@@ -139,6 +139,7 @@ class Claims:
     """
 
     def __init__(self, extent: SESparseExtent, wanted: Collection[int]):
+        self.extent = extent
         self.whole_places = extent.whole_places
         self.allocated = dict.fromkeys(wanted, 0)
         self.unmapped = dict.fromkeys(wanted, 0)
@@ -165,20 +166,20 @@ class Claims:
                 self.again[block] |= self.unmapped[block] & bit
                 self.unmapped[block] |= bit
 
-    def claim(self, place: int) -> Claim:
-        """Who names a place that an unmapped entry names."""
+    def claim(self, place: int, of: int = -1) -> Claim:
+        """Who names a place that the unmapped entry of a grain names."""
         block, grain = divmod(place, TABLE_ENTRIES)
         if self.allocated[block] >> grain & 1:
             return Claim.REUSED
-        if place >= self.whole_places:
+        if place >= self.whole_places and not (of == self.extent.last_grain and self.extent.has_last(place)):
             return Claim.MISSING
         return Claim.CONTESTED if self.again[block] >> grain & 1 else Claim.ALONE
 
     def split(self, run: UnmappedRun) -> Iterator[ClaimedRun]:
         """A run, cut where another claim begins."""
-        start, claim = 0, self.claim(run.place or 0)
+        start, claim = 0, self.claim(run.place or 0, run.grain)
         for number in range(1, run.count + 1):
-            here = self.claim((run.place or 0) + number) if number < run.count else None
+            here = self.claim((run.place or 0) + number, run.grain + number) if number < run.count else None
             if here is not claim:
                 yield ClaimedRun(run.grain + start, number - start, (run.place or 0) + start, claim)
                 if here is not None:
@@ -222,7 +223,8 @@ class BareRule:
             return
         if run.grain < owner:
             yield ClaimedRun(run.grain, owner - run.grain, None, Claim.NEVER)
-        yield ClaimedRun(owner, 1, 0, Claim.ALONE if self.extent.whole_places > 0 else Claim.MISSING)
+        there = self.extent.whole_places > 0 or (owner == self.extent.last_grain and self.extent.has_last(0))
+        yield ClaimedRun(owner, 1, 0, Claim.ALONE if there else Claim.MISSING)
         if (after := run.grain + run.count - owner - 1) > 0:
             yield ClaimedRun(owner + 1, after, None, Claim.NEVER)
 

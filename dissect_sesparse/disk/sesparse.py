@@ -138,8 +138,21 @@ class SESparseExtent(Extent):
 
     @cached_property
     def whole_places(self) -> int:
-        """The first place, in grains, that is not whole in the grains region and in the file."""
-        return max(0, (min(self._grains.end, self.file.size) - self._grains.offset) // GRAIN_SIZE)
+        """The first place, in grains, that is not whole in the file, or not in the grains region.
+
+        That region is as large as the disk, so its last place may reach beyond it: its bytes are read all the same.
+        """
+        return max(0, min(self.place_limit, (self.file.size - self._grains.offset) // GRAIN_SIZE))
+
+    def has_last(self, place: int) -> bool:
+        """Whether the file has, at a place that is not whole, all that the disk's last grain has: it may be shorter."""
+        size = self.size % GRAIN_SIZE or GRAIN_SIZE
+        return place < self.place_limit and self._grains.offset + place * GRAIN_SIZE + size <= self.file.size
+
+    @property
+    def last_grain(self) -> int:
+        """The disk's last grain, which it may have in part."""
+        return -(-self.size // GRAIN_SIZE) - 1
 
     @property
     def grains_offset(self) -> int:

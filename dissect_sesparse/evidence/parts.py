@@ -99,7 +99,7 @@ def _unmapped_sizes(chain: Chain) -> Iterator[tuple[Position, int]]:
 
 def _block_sizes(chain: Chain) -> Iterator[tuple[Position, int]]:
     for depth, number, extent in _extents(chain):
-        for block in range(-(-extent.whole_places // TABLE_ENTRIES)):
+        for block in range(-(-extent.place_limit // TABLE_ENTRIES)):
             yield Position(depth, number, block + 1), _BLOCK_SIZE
 
 

@@ -245,7 +245,7 @@ def unit_of(chain: Chain, size: int) -> int:
 
 def scanned(extent: SESparseExtent) -> int:
     """Bytes of an extent that are looked through for unreferenced grains."""
-    return extent.whole_places * GRAIN_SIZE
+    return extent.place_limit * GRAIN_SIZE
 
 
 def _put(lines: JsonLines, fields: dict[str, Any], data: bytes | None) -> None:

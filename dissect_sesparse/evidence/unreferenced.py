@@ -93,7 +93,7 @@ def unreferenced(
 
 def _runs(extent: SESparseExtent, counts: Counts, first: int, end: int | None) -> Iterator[tuple[int, int, int | None]]:
     """Place in the file, size and offset on the extent's disk of each run in some blocks."""
-    last_block = -(-extent.whole_places // TABLE_ENTRIES)
+    last_block = -(-extent.place_limit // TABLE_ENTRIES)
     last_block = last_block if end is None else min(end, last_block)
     for group in range(first, last_block, GROUP_BLOCKS):
         named = named_places(extent, group, min(group + GROUP_BLOCKS, last_block))
@@ -132,7 +132,7 @@ def _add_each(named: dict[int, int], entries: bytes, first: int, end: int) -> No
 def _block_runs(extent: SESparseExtent, block: int, free: int, counts: Counts) -> Iterator[tuple[int, int, int | None]]:
     """The runs of a block's places that are free and not zero."""
     first = block * TABLE_ENTRIES
-    free &= (1 << max(0, min(TABLE_ENTRIES, extent.whole_places - first))) - 1
+    free &= (1 << max(0, min(TABLE_ENTRIES, extent.place_limit - first))) - 1
     if block == extent.header.free_gt_number and _is_trailer(extent, first):
         free &= ~1
     for start, count in spans_of_bits(free):
@@ -141,7 +141,7 @@ def _block_runs(extent: SESparseExtent, block: int, free: int, counts: Counts) -
             counts.zero_grains += count  # a hole of the file
             continue
         try:
-            data = extent.file.read(begin, count * GRAIN_SIZE)
+            data = extent.file.read(begin, min(count * GRAIN_SIZE, extent.file.size - begin))  # the last may be cut off
         except UnreadableError:
             counts.unreadable_grains += count
             continue
@@ -151,25 +151,27 @@ def _block_runs(extent: SESparseExtent, block: int, free: int, counts: Counts) -
 
 
 def _is_trailer(extent: SESparseExtent, place: int) -> bool:
-    """Whether a place is the end mark of the file: 4 KiB of 0xff behind the last block in use (seen once)."""
+    """Whether a place is the end mark of the file: 4 KiB of 0xff behind the last block in use (seen once), or its start."""
     begin = extent.grains_offset + place * GRAIN_SIZE
-    return extent.file.read_some(begin, GRAIN_SIZE + 1) == b"\xff" * GRAIN_SIZE
+    mark = extent.file.read_some(begin, GRAIN_SIZE + 1)
+    return len(mark) <= GRAIN_SIZE and not mark.strip(b"\xff")
 
 
 def _joined(begin: int, data: bytes, owners: list[int | None], counts: Counts) -> Iterator[tuple[int, int, int | None]]:
     """Grains that are not zero, joined where place and address go on."""
     run: tuple[int, int, int | None] | None = None
     for number, owner in enumerate(owners):
-        if data.startswith(ZERO_GRAIN, number * GRAIN_SIZE):
+        size = min(GRAIN_SIZE, len(data) - number * GRAIN_SIZE)
+        if data.startswith(ZERO_GRAIN[:size], number * GRAIN_SIZE):
             counts.zero_grains += 1
             continue
         place, offset = begin + number * GRAIN_SIZE, None if owner is None else owner * GRAIN_SIZE
         if run is not None and place == run[0] + run[1] and offset == (None if run[2] is None else run[2] + run[1]):
-            run = (run[0], run[1] + GRAIN_SIZE, run[2])
+            run = (run[0], run[1] + size, run[2])
             continue
         if run is not None:
             yield run
-        run = (place, GRAIN_SIZE, offset)
+        run = (place, size, offset)
     if run is not None:
         yield run
 
