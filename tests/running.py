@@ -283,9 +283,14 @@ def check_slots(machine: Machine, target: Any, patterns: dict[str, int | None] =
             f"{slot.name}: {told}" for told in check_bytes(reader(disk), disk.size, slot.picture, Exception, patterns)
         ]
         partitioned = isinstance(slot.picture.pieces[0].tag, bytes)
-        if partitioned and not any(volume.disk is disk for volume in target.volumes):
+        if partitioned and not any(lies_on(volume, disk) for volume in target.volumes):
             problems.append(f"{slot.name}: its volume is not in the target")
     return problems
+
+
+def lies_on(volume: Any, disk: Any) -> bool:
+    """Whether a volume lies on a disk: after dissect.target 3.25 a volume has a list of them."""
+    return any(below is disk for below in (volume.disk if isinstance(volume.disk, list) else [volume.disk]))
 
 
 def can_be_read(disk: Any) -> bool:

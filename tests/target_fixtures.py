@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import make_vm
 import pytest
@@ -85,9 +85,15 @@ def two_disks(folder: Path, extent: ExtentBuilder, first: str = "a-bad", **chang
 def notes_of(target: Target, disk_name: str = NEWEST) -> bytes | None:
     """The bytes of notes.txt on the NTFS volume of a disk; ``None`` if the target has no such volume."""
     for fs in target.filesystems:
-        if getattr(fs.volume.disk, "chain", None) is not None and fs.volume.disk.chain.name == disk_name:
+        if disk_of(fs.volume) == disk_name:
             return fs.path(NOTES).read_bytes()
     return None
+
+
+def disk_of(volume: Any) -> str | None:
+    """The name of the disk of ours that a volume lies on: after dissect.target 3.25 a volume has a list of disks."""
+    (disk,) = volume.disk if isinstance(volume.disk, list) else [volume.disk]
+    return disk.chain.name if hasattr(disk, "chain") else None
 
 
 def python(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:

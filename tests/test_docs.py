@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import TYPE_CHECKING, NamedTuple
@@ -420,3 +421,20 @@ def test_finding_codes_of_the_reference() -> None:
     for code, levels in there.items():
         told = {level.strip() for level in documented[code][1].split(",")}
         assert levels <= told <= set(LEVELS), code
+
+
+def test_tested_versions() -> None:
+    """The table has each run of ``.ci/run``, the bounds of ``pyproject.toml``, and the version that is tested right now."""
+    table = REFERENCE.read_text(encoding="utf-8").partition("## Tested versions")[2]
+    rows = {
+        cells[0]: cells[1:] for cells in (re.findall(r"[^|]+", line) for line in table.splitlines()) if len(cells) > 2
+    }
+    rows = {name.strip(): [cell.strip() for cell in cells] for name, cells in rows.items()}
+    runs = re.findall(r"^check_with (\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(runs) == 3
+    assert {*runs, "main"} == set(rows) - {"run", "---"}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={rows["oldest"][0]}"' in project
+    assert f"dissect.target>={rows['oldest'][1].rpartition('.')[0]},<4" in project
+    installed = [row[1] for row in rows.values() if version("dissect.target").startswith(row[1])]
+    assert installed or "dev" in version("dissect.target"), "a version that the table does not have"

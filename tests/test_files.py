@@ -238,7 +238,7 @@ def test_two_disks_and_one_that_is_broken(
         assert len(paths) == len(make_vm.DELETED)
         mount = next(iter(paths)).split("/")[1]
         assert {path.removeprefix(f"/{mount}/") for path in paths} == set(make_vm.DELETED)
-        assert target.fs.mounts[mount].volume.disk.chain.name == disk
+        assert target_fixtures.disk_of(target.fs.mounts[mount].volume) == disk
 
     real = ntfs_files.incarnations
 

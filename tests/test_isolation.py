@@ -347,7 +347,7 @@ def test_detection_that_fails(
     target.apply()
     assert_other_disk_is_whole(target)
     assert [disk.chain.name for disk in target.disks] == [NEWEST, "vm-000001.vmdk"]
-    assert {vol.disk.chain.name for vol in target.volumes} == {NEWEST}
+    assert {target_fixtures.disk_of(vol) for vol in target.volumes} == {NEWEST}
     assert "vm-000001-sesparse.vmdk" in errors(caplog)
 
 

@@ -66,7 +66,7 @@ class SESparseVmLoader(Loader):
         if self.vmx is None:
             raise LoaderError(f"no .vmx in {path}")
         super().__init__(path, **kwargs)
-        self.folder = Folder(self.vmx.resolve().parent if path == self.vmx else self.vmx.parent)
+        self.folder = Folder(self.vmx.resolve().parent if self.vmx is path else self.vmx.parent)
         self.stem = self.vmx.stem
         self.vm = read_vmx(self.vmx)
 
