@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import urllib.request
 from pathlib import Path
@@ -400,7 +401,7 @@ def test_files_are_whole_or_not_there(
 
     def full(path: Path, schema: object, rows: Iterator) -> None:
         if path.parent.name == "vm01" and path.name == "findings.parquet":
-            with whole(path, path.parent) as fh:
+            with whole(path) as fh:
                 fh.write(b"PAR1")
                 raise OSError(28, "No space left on device")
         write_table(path, schema, rows)
@@ -409,9 +410,79 @@ def test_files_are_whole_or_not_there(
     out = tmp_path / "out"
     assert run(small / "*", "-o", out) == 1
     assert states(out) == {"vm00": "done", "vm01": "failed", "vm02": "done"}
-    assert "No space left" in lines(out / "vms.jsonl")[1]["errors"][0]
+    assert "no room left" in lines(out / "vms.jsonl")[1]["errors"][0]
     assert not records(out, "vm01")
     assert not list(out.rglob("*partial*"))
+
+
+@pytest.mark.parametrize("name", [".parts", "jsonl", "jsonl/chain", "state"])
+def test_no_folder_of_the_output_is_a_link(
+    small: Path, tmp_path: Path, run: Callable, symlink: Callable[[Path, Path], None], name: str
+) -> None:
+    """It could lead into the evidence: nothing is written, and nothing removed there."""
+    out = tmp_path / "out"
+    assert run(small / "vm00", "-o", out) == 0
+    shutil.rmtree(out / name, ignore_errors=True)
+    other = tmp_path / "other"
+    (other / "chain").mkdir(parents=True)
+    for path in (other / "vm00.jsonl", other / "vm00.json", other / "chain" / "vm00.jsonl"):
+        path.write_bytes(b"evidence")
+    symlink(out / name, other)
+    before = snapshot_of(other)
+    assert run(small / "vm00", "-o", out) == 1
+    assert snapshot_of(other) == before
+
+
+@pytest.mark.parametrize("name", ["fleet.json", "state/vm00.json"])
+def test_a_second_name_of_the_evidence(small: Path, tmp_path: Path, run: Callable, name: str) -> None:
+    out, evidence = tmp_path / "out", tmp_path / "evidence"
+    assert run(small / "vm00", "-o", out) == 0
+    evidence.write_bytes((out / name).read_bytes())
+    (out / name).unlink()
+    os.link(evidence, out / name)
+    before = snapshot_of(tmp_path)["evidence"]
+    assert run(small / "vm00", "-o", out) == 1
+    assert snapshot_of(tmp_path)["evidence"] == before
+
+
+@pytest.mark.parametrize("content", [b"[]", b"7", b"[" * 100_000, b'{"version": NaN}', b"\xff", b"{}"])
+def test_nonsense_of_an_earlier_run(
+    small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    out = tmp_path / "out"
+    assert run(small / "vm00", "-o", out) == 0
+    good = (out / "fleet.json").read_bytes()
+    (out / "fleet.json").write_bytes(content)
+    assert run(small / "vm00", "-o", out) == 1
+    assert "fleet.json: cannot be read" in capsys.readouterr().err
+    (out / "fleet.json").write_bytes(good)
+    (out / "state" / "vm00.json").write_bytes(content)
+    assert run(small / "vm00", "-o", out) == 0, "it is done anew"
+    assert states(out) == {"vm00": "done"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("vm", "../../vm00"),
+        ("errors", [7]),
+        ("disks", 1 << 70),
+        ("chain_records", "x"),
+        ("finished", "never"),
+        ("path", None),
+    ],
+)
+def test_a_state_of_wrong_values(small: Path, tmp_path: Path, run: Callable, key: str, value: object) -> None:
+    """None of them becomes the name of a file, or a row of the table."""
+    out = tmp_path / "out"
+    assert run(small / "vm00", "-o", out) == 0
+    path = out / "state" / "vm00.json"
+    content = json.loads(path.read_text())
+    content["row"][key] = value
+    path.write_text(json.dumps(content))
+    assert run(small / "vm00", "-o", out) == 0
+    assert states(out) == {"vm00": "done"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"small", "out"}
 
 
 def test_evidence_that_changes_meanwhile(

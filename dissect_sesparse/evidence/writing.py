@@ -114,6 +114,26 @@ class OutputFolder:
         if not stat.S_ISDIR(status.st_mode):
             raise RecoverError("not a folder", file=folder, advice="use another folder for the output")
 
+    def has_folder(self, *parts: str) -> bool:
+        """Whether there is a folder below this one.
+
+        Raises:
+            RecoverError: If it, or one above it, is a link, or cannot be looked at.
+        """
+        folder = self.path
+        for part in parts:
+            folder = folder / part
+            with system_errors(folder, "looked at"):
+                try:
+                    status = folder.lstat()
+                except (FileNotFoundError, NotADirectoryError):
+                    return False
+            if leads_elsewhere(status):
+                raise RecoverError("a symbolic link, nothing is written through it", file=folder)
+            if not stat.S_ISDIR(status.st_mode):
+                return False
+        return True
+
     def create(self, path: Path) -> BinaryIO:
         """A new file, for reading and writing, unbuffered.
 

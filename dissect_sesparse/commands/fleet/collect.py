@@ -52,8 +52,7 @@ def collect(settings: Settings, vm: Vm, survey: Survey, results: Mapping[int, Do
             (_write_lines if kind == "jsonl" else _write_parquet)(temporary, files, function)
             ready.append((temporary, folder.output(kind, function, vm)))
     for temporary, path in ready:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(path)
+        folder.publish(temporary, *path.relative_to(folder.path).parts)
     state = "done" if survey.disks else "skipped"
     if errors:
         state = "incomplete" if survey.disks else "failed"
@@ -106,7 +105,7 @@ def _pieces(survey: Survey, results: Mapping[int, Done | str], function: str) ->
 
 
 def _write_lines(path: Path, files: Iterable[Path], function: str) -> None:
-    with whole(path, path.parent) as fh:
+    with whole(path) as fh:
         for file in files:
             with file.open("rb") as lines:
                 while chunk := lines.read(1 << 20):
@@ -157,7 +156,7 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]
 
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     rows = iter(rows)
-    with whole(path, path.parent) as fh, pq.ParquetWriter(fh, schema, compression="zstd") as writer:
+    with whole(path) as fh, pq.ParquetWriter(fh, schema, compression="zstd") as writer:
         while batch := [_cells(row, times) for row in islice(rows, _ROWS)]:
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
@@ -184,9 +183,9 @@ def write_vms(folder: FleetFolder, functions: Sequence[str]) -> list[dict[str, A
     columns |= {f"{function}_records": pa.int64() for function in functions}
     columns["finished"] = pa.timestamp("us", tz="UTC")
     lines = folder.parts / "vms.jsonl"
-    with whole(lines, folder.parts) as fh:
+    with whole(lines) as fh:
         fh.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     write_table(folder.parts / "vms.parquet", pa.schema(list(columns.items())), rows)
     for name in ("vms.jsonl", "vms.parquet"):
-        (folder.parts / name).replace(folder.path / name)
+        folder.publish(folder.parts / name, name)
     return rows

@@ -13,25 +13,41 @@ Each file is written under another name and gets its own when it is whole; ``sta
 from __future__ import annotations
 
 import json
-import os
+import logging
 import shutil
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from uuid import uuid4
 
 from dissect_sesparse.commands.fleet.data import FleetError, Vm
+from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.evidence.own_json import read_json
 from dissect_sesparse.evidence.safe_name import safe_stems
+from dissect_sesparse.evidence.writing import OutputFolder, RecoverError, system_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from dissect_sesparse.commands.fleet.data import Settings
+    from dissect_sesparse.evidence.own_json import Shape
 
 FORMATS = {"jsonl": ".jsonl", "parquet": ".parquet"}
 _BEGUN = ("version", "functions", "contents", "options")
+_BEGUN_FILE = "fleet.json"
 _FINISHED = ("done", "skipped")
+_TEXT = (str, type(None))
+_STATE: Shape = {
+    "row": {
+        "vm": str, "path": str, "inside": _TEXT, "hostname": _TEXT, "domain": _TEXT, "state": str, "errors": [str],
+        "warnings": [str], "skipped": [str], "disks": int, "finished": str,
+    },
+    "inputs": [list],
+    "outputs": {...: int},
+}  # fmt: skip
+_INPUTS = ((str, int, int), (str, int, type(None)))
+_COUNTS = range(1 << 63)
+log = logging.getLogger(__name__)
 
 
 class FleetFolder:
@@ -44,6 +60,7 @@ class FleetFolder:
 
     def __init__(self, path: Path, run: str):
         self.path = path
+        self.out = OutputFolder(path)
         self.parts = path / ".parts" / run
 
     @classmethod
@@ -66,32 +83,29 @@ class FleetFolder:
             FleetError: If it holds anything else, or cannot be written.
         """
         wanted = json.loads(json.dumps({name: getattr(settings, name) for name in _BEGUN}))
-        path = self.path / "fleet.json"
-        try:
+        with system_errors(self.path, "used"):
             self.path.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self._compare(path, wanted)
-            elif found := next(iter(self.path.iterdir()), None):
-                problem = f"the folder holds {found.name}, and no run over a fleet was begun in it"
-                raise FleetError(problem, file=self.path, expected="a new or empty folder")
-            else:
-                begun = wanted | {"begun": datetime.now(timezone.utc).isoformat()}
-                self._put(path, json.dumps(begun, indent=2).encode())
+            found = next(iter(self.path.iterdir()), None)
+        begun = read_json(self.out, _BEGUN_FILE, dict.fromkeys(_BEGUN, (str, bool, list, dict)))
+        if begun is not None:
+            self._compare(begun, wanted)
+        elif found is not None:
+            problem = f"the folder holds {found.name}, and no run over a fleet was begun in it"
+            raise FleetError(problem, file=self.path, expected="a new or empty folder")
+        else:
+            begun = wanted | {"begun": datetime.now(timezone.utc).isoformat()}
+            with self.out.whole(_BEGUN_FILE) as fh:
+                fh.write(json.dumps(begun, indent=2).encode())
+        if self.out.has_folder(".parts"):
             shutil.rmtree(self.parts.parent, ignore_errors=True)  # of a run that was broken off
-            self.parts.mkdir(parents=True)
-        except OSError as e:
-            raise FleetError(f"cannot be used: {e}", file=self.path) from e
+        self.out.place(".parts", self.parts.name, "")
 
-    def _compare(self, path: Path, wanted: Mapping[str, Any]) -> None:
-        try:
-            begun = json.loads(path.read_bytes())
-        except ValueError as e:
-            raise FleetError(f"cannot be read: {e}", file=path, advice="use another folder") from e
+    def _compare(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         for name in _BEGUN:
-            if begun.get(name) != wanted[name]:
-                told, here = json.dumps(begun.get(name)), json.dumps(wanted[name])
-                problem = f"begun with {name} {told}, now it would be {here}"
-                raise FleetError(problem, file=path, advice="use another folder")
+            if begun[name] != wanted[name]:
+                there, here = json.dumps(begun[name]), json.dumps(wanted[name])
+                problem = f"begun with {name} {there}, now it would be {here}"
+                raise FleetError(problem, file=self.path / _BEGUN_FILE, advice="use another folder")
 
     def end(self) -> None:
         """Remove what is only of use in a run."""
@@ -101,21 +115,35 @@ class FleetFolder:
 
     def spool(self, vm: Vm) -> Path:
         """The folder for what of a VM is not whole yet; made when absent."""
-        path = self.parts / vm.name
-        path.mkdir(exist_ok=True)
-        return path
+        return self.out.place(".parts", self.parts.name, vm.name, "x").parent
 
     def output(self, kind: str, function: str, vm: Vm) -> Path:
         """A file of records: ``kind`` is one of :data:`FORMATS`."""
         return self.path / kind / function / f"{vm.name}{FORMATS[kind]}"
 
     def outputs(self, vm: Vm) -> list[Path]:
-        """The files of records that a VM has."""
-        return [path for kind, suffix in FORMATS.items() for path in self.path.glob(f"{kind}/*/{vm.name}{suffix}")]
+        """The files of records that a VM has.
 
-    def _put(self, path: Path, data: bytes) -> None:
-        with whole(path, path.parent) as fh:
-            fh.write(data)
+        Raises:
+            RecoverError: If one of them, or of their folders, is a link or the like.
+        """
+        found = []
+        for kind, suffix in FORMATS.items():
+            folders = sorted((self.path / kind).iterdir()) if self.out.has_folder(kind) else []
+            paths = [folder / f"{vm.name}{suffix}" for folder in folders if self.out.has_folder(kind, folder.name)]
+            found += [path for path in paths if self.out.is_there(path)]
+        return found
+
+    def publish(self, temporary: Path, *parts: str) -> None:
+        """Give a file that is whole its name, in place of one that may be there.
+
+        Raises:
+            RecoverError: If its folder, or what is there, is a link or the like.
+        """
+        path = self.out.place(*parts)
+        with system_errors(path):
+            self.out.is_there(path)
+            temporary.replace(path)
 
     # State
 
@@ -125,12 +153,11 @@ class FleetFolder:
     def states(self) -> dict[str, dict[str, Any]]:
         """What is known of each VM, by its name. A state that cannot be read counts as none: its VM is done anew."""
         found = {}
-        for path in sorted((self.path / "state").glob("*.json")):
+        for path in sorted((self.path / "state").glob("*.json")) if self.out.has_folder("state") else ():
             try:
-                content = json.loads(path.read_bytes())
-                found[content["row"]["vm"]] = content
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+                found[path.stem] = read_state(self.out, path.stem)
+            except SESparseError as e:
+                log.warning("%s; its VM is done anew", e)
         return found
 
     def finished(self, state: Mapping[str, Any] | None) -> tuple[tuple[str, int, int | None], ...] | None:
@@ -145,7 +172,8 @@ class FleetFolder:
 
     def forget(self, vm: Vm) -> None:
         """Remove what an earlier run said of a VM."""
-        self._state(vm).unlink(missing_ok=True)
+        if self.out.has_folder("state"):
+            self.out.remove(self._state(vm))
         for path in self.outputs(vm):
             path.unlink()
 
@@ -153,9 +181,8 @@ class FleetFolder:
         """Keep the row of a VM; it is done with that."""
         sizes = {path.relative_to(self.path).as_posix(): path.stat().st_size for path in self.outputs(vm)}
         row = {**row, "finished": datetime.now(timezone.utc).isoformat()}
-        path = self._state(vm)
-        path.parent.mkdir(exist_ok=True)
-        self._put(path, json.dumps({"row": row, "inputs": list(inputs), "outputs": sizes}, indent=1).encode())
+        with self.out.whole("state", self._state(vm).name) as fh:
+            fh.write(json.dumps({"row": row, "inputs": list(inputs), "outputs": sizes}, indent=1).encode())
         shutil.rmtree(self.parts / vm.name, ignore_errors=True)
         return row
 
@@ -178,16 +205,30 @@ def name_vms(found: Iterable[tuple[str, str | None]], states: Mapping[str, Mappi
     return vms
 
 
-@contextmanager
-def whole(path: Path, spool: Path) -> Iterator[BinaryIO]:
-    """Write a file that is there as a whole or not at all: it is in ``spool`` (on the same disk) until then."""
-    partial = spool / f"{path.name}.{uuid4().hex}.partial"
+def read_state(out: OutputFolder, name: str) -> dict[str, Any]:
+    """What is known of the VM of a name.
+
+    Raises:
+        RecoverError: If it cannot be read, or is not what a run writes: names of files follow from it, and a table.
+    """
+    path = out.path / "state" / f"{name}.json"
+    content = read_json(out, f"state/{name}.json", _STATE)
+    if content is None:
+        raise RecoverError("it is gone", file=path)
+    row = content["row"]
     try:
-        with partial.open("xb") as fh:
-            yield fh
-            fh.flush()
-            os.fsync(fh.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        datetime.fromisoformat(row["finished"])
+        counts = [value for key, value in row.items() if key.endswith("_records")]
+        good = row["vm"] == name and all(type(count) is int and count in _COUNTS for count in [*counts, row["disks"]])
+        good &= all(len(each) == 3 and tuple(map(type, each)) in _INPUTS for each in content["inputs"])
+        good &= all(len(parts := Path(key).parts) == 3 and ".." not in parts for key in content["outputs"])
+    except ValueError:
+        good = False
+    if not good:
+        raise RecoverError("not what a run over a fleet writes", file=path)
+    return content
+
+
+def whole(path: Path) -> AbstractContextManager[BinaryIO]:
+    """Write a file that is there as a whole or not at all."""
+    return OutputFolder(path.parent).whole(path.name)

@@ -265,7 +265,7 @@ def _write(path: Path, vm: Vm, records: Callable[[], Iterator[Record]], heard: H
         found = records()
     except Exception as e:  # as below
         found, error = iter(()), told(e)
-    with heard.listening(), whole(path, path.parent) as fh:
+    with heard.listening(), whole(path) as fh:
         while True:
             try:
                 record = next(found, None)
