@@ -28,6 +28,7 @@ from dissect_sesparse.disk.errors import (
     OptionError,
     ParentError,
 )
+from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.target.container import SESparseContainer
 from dissect_sesparse.target.context import URI_OPTIONS
 
@@ -474,16 +475,16 @@ def test_a_refused_disk_leaves_no_file_open(folder: Path, monkeypatch: pytest.Mo
     path = small_chain(folder, deltas=3).write()
     (folder / "vm-flat.vmdk").unlink()
     opened = []
-    open_ = Path.open
+    open_ = EvidenceFile.open
 
-    def noting(self: Path, *args: object, **kwargs: object) -> object:
-        opened.append(open_(self, *args, **kwargs))
+    def noting(path: Path) -> EvidenceFile:
+        opened.append(open_(path))
         return opened[-1]
 
-    monkeypatch.setattr(Path, "open", noting)
+    monkeypatch.setattr(EvidenceFile, "open", noting)
     refusal(path)
     assert len(opened) > 3
-    assert [fh.name for fh in opened if not fh.closed] == []
+    assert [file.name for file in opened if not file.fh.closed] == []
 
 
 # Inside an evidence file system

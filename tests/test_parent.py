@@ -10,9 +10,10 @@ import pytest
 from sesparse_builder import ExtentBuilder, descriptor, write_flat
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.disk.errors import DescriptorError, FileError, LoopError, ParentError, SESparseError
+from dissect_sesparse.disk.errors import DescriptorError, FileError, LoopError, OptionError, ParentError, SESparseError
 from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.parent import ParentSearch, descriptor_at, find_parent
+from dissect_sesparse.evidence.findings import opening_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -450,23 +451,76 @@ def test_never_written_siblings_are_no_loop(folder: Path) -> None:
         assert chain.missing_parent is not None
 
 
-def test_option_parent_wins(folder: Path) -> None:
-    disks(folder, "child", "base")
-    write(folder / "base.vmdk", BASE)
-    elsewhere = folder.parents[1] / "analyst"
-    elsewhere.mkdir()
-    disks(elsewhere, "mine")
-    mine = write(elsewhere / "mine.vmdk", OTHER)
+def test_option_parent_of_the_link_that_lacks_one(folder: Path) -> None:
+    """In the middle of a chain: no link vanishes, and what the user names may be anywhere."""
+    disks(folder, "child", "middle")
+    mine = elsewhere(folder, "mine", BASE)
+    write(folder / "middle.vmdk", "000001dd", BASE, "base.vmdk")
+    with open_chain(child(folder, "middle.vmdk", "000001dd"), parent=mine) as chain:
+        assert [link.name for link in chain.links] == ["child.vmdk", "middle.vmdk", "mine.vmdk"]
+        assert chain.named_parent_of == 1
+        assert chain.links[1].parent.chosen.how == "option"
+        assert not chain.parent_doubtful
+        assert list(opening_findings(chain)) == []
+
+
+def test_option_parent_with_another_cid(folder: Path) -> None:
+    disks(folder, "child")
+    mine = elsewhere(folder, "mine", OTHER)
     with open_chain(child(folder, "base.vmdk"), parent=mine) as chain:
         assert [link.name for link in chain.links] == ["child.vmdk", "mine.vmdk"]
-        assert chain.links[0].parent.chosen.how == "option"
-        assert not chain.links[0].parent.cid_matches
+        assert chain.parent_doubtful
+        assert [(f.code, f.level) for f in opening_findings(chain)] == [("cid-mismatch", "error")]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff" * 100])
-def test_option_parent_that_is_none(folder: Path, content: bytes | None) -> None:
+def test_option_parent_where_none_is_lacking(folder: Path) -> None:
     disks(folder, "child", "base")
     write(folder / "base.vmdk", BASE)
+    for cid in (BASE, OTHER):
+        with pytest.raises(OptionError, match="no link of the chain lacks a parent") as caught:
+            open_chain(child(folder, "base.vmdk"), parent=elsewhere(folder, "mine", cid))
+        assert "child.vmdk -> base.vmdk" in str(caught.value)
+        assert "leave parent= out" in str(caught.value)
+
+
+def test_option_parent_by_its_cid_in_place_of_a_name(folder: Path) -> None:
+    """The file in the folder only has the right name: that it is the parent is worth less than a CID."""
+    disks(folder, "child", "base")
+    write(folder / "base.vmdk", "0badc1d0")
+    path = child(folder, "base.vmdk")
+    with open_chain(path, parent=elsewhere(folder, "mine", BASE)) as chain:
+        assert [link.name for link in chain.links] == ["child.vmdk", "mine.vmdk"]
+        assert not chain.parent_doubtful
+    with pytest.raises(OptionError, match="no link of the chain lacks a parent"):
+        open_chain(path, parent=elsewhere(folder, "mine", OTHER))
+
+
+def test_option_parent_is_for_one_link(folder: Path) -> None:
+    disks(folder, "child")
+    mine = elsewhere(folder, "mine", BASE, "0000dead", "gone.vmdk")
+    with pytest.raises(ParentError, match="one can be named, not two") as caught:
+        open_chain(child(folder, "base.vmdk"), parent=mine)
+    assert "parent= is the parent of child.vmdk" in str(caught.value)
+
+
+def test_option_parent_by_its_extent(folder: Path) -> None:
+    disks(folder, "child")
+    mine = elsewhere(folder, "mine", BASE)
+    with open_chain(child(folder, "base.vmdk"), parent=mine.with_name("mine-flat.vmdk")) as chain:
+        assert [link.name for link in chain.links] == ["child.vmdk", "mine.vmdk"]
+
+
+def elsewhere(folder: Path, name: str, cid: str, parent_cid: str = "ffffffff", hint: str | None = None) -> Path:
+    """A disk in a folder of the analyst's."""
+    place = folder.parents[1] / "analyst"
+    place.mkdir(exist_ok=True)
+    disks(place, name)
+    return write(place / f"{name}.vmdk", cid, parent_cid, hint)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff" * 100], ids=["gone", "empty", "noise"])
+def test_option_parent_that_is_none(folder: Path, content: bytes | None) -> None:
+    disks(folder, "child")
     mine = folder / "mine.vmdk"
     if content is not None:
         mine.write_bytes(content)

@@ -14,6 +14,7 @@ from target_fixtures import SECTORS, SIZE, small_chain
 from dissect_sesparse import SESparseError, open_chain
 from dissect_sesparse.disk.errors import ExtentError
 from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.header import read_header
 from dissect_sesparse.disk.rebuild import Capacity, layout, logged_capacities
 from dissect_sesparse.disk.sesparse import SESparseExtent
@@ -229,10 +230,10 @@ def test_logs(folder: Path) -> None:
     )
     (folder / "hostd.0.log").write_bytes(LOG.replace("\n", "\r\n").format(16).encode())
     (folder / "other.log").write_bytes(LOG.format(24).encode())
-    assert [(c.sectors, c.source, c.of_this) for c in logged_capacities(folder)] == [
+    assert [(c.sectors, c.source, c.of_this) for c in logged_capacities(Folder(folder))] == [
         (16, "hostd.0.log", False), (8, "hostd.log", False),
     ]  # fmt: skip
-    assert list(logged_capacities(None)) == list(logged_capacities(folder / "missing")) == []
+    assert list(logged_capacities(None)) == list(logged_capacities(Folder(folder / "missing"))) == []
 
 
 def test_a_file_object_has_no_folder() -> None:

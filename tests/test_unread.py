@@ -108,12 +108,12 @@ def test_copy_of_a_list(vm: Path) -> None:
 
 def refuse(monkeypatch: pytest.MonkeyPatch, name: str, what: str) -> None:
     """A system that refuses to open, or to read, a file."""
-    real_open, real_read = Path.open, EvidenceFile._read_once
+    real_open, real_read = os.open, EvidenceFile._read_once
 
-    def opening(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if self.name == name:
+    def opening(path: str, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied")
-        return real_open(self, *args, **kwargs)
+        return real_open(path, *args, **kwargs)
 
     def reading(self: EvidenceFile, offset: int, length: int) -> bytes:
         if self.name == name:
@@ -121,7 +121,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, what: str) -> None:
         return real_read(self, offset, length)
 
     if what == "open":
-        monkeypatch.setattr(Path, "open", opening)
+        monkeypatch.setattr(os, "open", opening)
     else:
         monkeypatch.setattr(EvidenceFile, "_read_once", reading)
 

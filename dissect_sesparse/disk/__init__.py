@@ -25,9 +25,11 @@ Data flows one way through the modules of this room::
     tables      what those share: a directory and tables of 32-bit sector numbers
     hosted      the hosted sparse extent, plain or compressed
     cowd        the ESX sparse extent
+    seen        what was listed and read already in one opening
     folder      which files evidence may name, and where they are
     parent      which descriptor is the parent, and why
     lost        which descriptors may be the parent's of an extent whose own is lost
+    walk        the one way up a chain, for the reader, detection, states and children
     link        one element of a chain: a descriptor with its extents
     window      a piece of the disk resolved over the whole chain
     reader      reads over the whole chain

@@ -10,30 +10,24 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE, looks_like_descriptor
 from dissect_sesparse.disk.entry import merged
-from dissect_sesparse.disk.errors import FileError, LoopError, ParentError
+from dissect_sesparse.disk.errors import FileError
 from dissect_sesparse.disk.extent import MissingExtent
 from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder, identity
+from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.link import Link, Placed, is_sesparse, link_of_descriptor, link_of_extent, was_sesparse
-from dissect_sesparse.disk.lost import candidates_of
 from dissect_sesparse.disk.options import Options
-from dissect_sesparse.disk.parent import (
-    ParentSearch,
-    descriptor_of,
-    find_parent,
-    judge,
-    missing_parent,
-)
+from dissect_sesparse.disk.parent import descriptor_of
 from dissect_sesparse.disk.reader import Reader, Unreadable
+from dissect_sesparse.disk.walk import MAX_DEPTH, Step, Walk
 from dissect_sesparse.disk.window import Resolver, lane_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dissect_sesparse.disk.entry import Run
+    from dissect_sesparse.disk.errors import ParentError
 
-MAX_DEPTH = 255
-"""Links of a chain. VMware's maximum is 32."""
+__all__ = ["MAX_DEPTH", "Chain", "open_chain", "open_source"]
 
 
 class Chain:
@@ -63,6 +57,23 @@ class Chain:
     def name(self) -> str:
         """The file name of the newest descriptor, or of the extent that was opened alone."""
         return self.links[0].name
+
+    @property
+    def named_parent_of(self) -> int | None:
+        """The depth of the link whose parent the user named; ``None`` where that of every link was found."""
+        named = (link.depth for link in self.links if link.parent is not None and link.parent.is_named)
+        return next(named, None)
+
+    @property
+    def parent_doubtful(self) -> str | None:
+        """What is wrong, where the user named a parent with another CID than its child wants.
+
+        Then nothing vouches for what lies below that link, and no command may end as if all was well.
+        """
+        doubtful = (link for link in self.links if link.parent is not None and link.parent.is_doubtful)
+        return next(
+            (f"the parent of {link.name} that parent= names has another CID than it wants" for link in doubtful), None
+        )
 
     def open(self) -> BinaryIO:
         """The disk as a file object of its own; open one for each consumer."""
@@ -153,13 +164,21 @@ def _cut_to_shape(layers: list[tuple[Placed, ...]]) -> Iterator[tuple[Placed, ..
         yield tuple(p if p.end <= end else p._replace(length=end - p.start) for p in kept)
 
 
-def open_chain(source: Path | str | BinaryIO | list, options: Options | None = None, **keywords: object) -> Chain:
+def open_chain(
+    source: Path | str | BinaryIO | list,
+    options: Options | None = None,
+    *,
+    within: Folder | None = None,
+    **keywords: object,
+) -> Chain:
     """Open a disk: the newest descriptor of a chain, or a seSparse extent.
 
     Args:
         source: A path (also inside an evidence file system), a file object, or a list of which the first is taken. An
             extent whose descriptor lies beside it opens as that descriptor.
         options: Options; without, they are taken from ``keywords`` and the environment.
+        within: From where evidence names the source: it sets the bound on what its chain may name. Without, it is the
+            user who names it, and the bound is that of its own folder.
         keywords: Options by name, see :class:`~dissect_sesparse.disk.options.Options`.
 
     Raises:
@@ -169,11 +188,16 @@ def open_chain(source: Path | str | BinaryIO | list, options: Options | None = N
     file, path = open_source(source)
     try:
         if not is_sesparse(file) and not was_sesparse(path, file.read_some(0, MAX_DESCRIPTOR_SIZE)):
-            return _open_descriptor(path, file, options)
-        if path is not None and (descriptor := descriptor_of(path)) is not None:
+            if path is None:
+                raise _without_folder(file)
             file.close()
-            return _grow(link_of_descriptor(descriptor, 0, options), options)
-        return _grow(link_of_extent(file, options), options)
+            return _grow(Walk.of(path, within, options.parent), options)
+        folder = None if path is None else within.of(path) if within is not None else Folder(path.parent)
+        if path is not None and (descriptor := descriptor_of(path, folder)) is not None:
+            file.close()
+            return _grow(Walk.of(descriptor, folder, options.parent), options)
+        link = link_of_extent(file, options, folder)  # no descriptor names it
+        return _grow(Walk(Step(path, None, folder, 0), options.parent, link.size), options, link)
     except BaseException:
         file.close()
         raise
@@ -204,55 +228,30 @@ def _path_of(fh: BinaryIO) -> Path | None:
         return None
 
 
-def _open_descriptor(path: Path | None, file: EvidenceFile, options: Options) -> Chain:
-    if path is None:
-        what = "a descriptor" if looks_like_descriptor(file.read_some(0, MAX_DESCRIPTOR_SIZE)) else "no seSparse extent"
-        raise FileError(f"{what} in a file object without a folder", file=file.label, expected="its path")
-    file.close()
-    return _grow(link_of_descriptor(path, 0, options), options)
+def _without_folder(file: EvidenceFile) -> FileError:
+    what = "a descriptor" if looks_like_descriptor(file.read_some(0, MAX_DESCRIPTOR_SIZE)) else "no seSparse extent"
+    return FileError(f"{what} in a file object without a folder", file=file.label, expected="its path")
 
 
-def _grow(newest: Link, options: Options) -> Chain:
-    """Open the links below the newest one, each found by what its child says."""
-    links, missing, top = [newest], None, None
-    seen = {identity(newest.path)}
+def _grow(walk: Walk, options: Options, newest: Link | None = None) -> Chain:
+    """Open the links that a walk comes to, each before the next is looked for.
+
+    Args:
+        walk: At the newest link.
+        options: What to do where the evidence leaves a choice.
+        newest: The newest link, where it is open already.
+    """
+    links: list[Link] = []
     try:
-        while (search := _search(links, options, top)) is not None:
-            links[-1] = replace(links[-1], parent=search)
-            if search.chosen is None:
-                missing = missing_parent(search, links[-1].path)
-                if options.unreadable != "zero":
-                    raise missing
-                break
-            path = search.chosen.path
-            if identity(path) in seen:
-                files = ", ".join(link.name for link in links)
-                raise LoopError(f"a loop: the parent {path.name} is already in the chain {files}", file=links[-1].path)
-            if len(links) == MAX_DEPTH:
-                raise LoopError(f"more than {MAX_DEPTH} links", file=newest.path, expected="at most 32 on ESXi")
-            seen.add(identity(path))
-            # What the newest link may name bounds all that follow; a parent that the user names starts anew.
-            top = None if search.chosen.how == "option" else _top(links[-1], top)
-            links.append(link_of_descriptor(path, len(links), options, top=top))
-        return Chain(links, options, missing)
+        links.append(newest or link_of_descriptor(walk.step, options))
+        while (step := walk.up()) is not None:
+            links[-1] = replace(links[-1], parent=walk.search)
+            links.append(link_of_descriptor(step, options))
+        links[-1] = replace(links[-1], parent=walk.search)
+        if walk.missing is not None and options.unreadable != "zero":
+            raise walk.missing
+        return Chain(links, options, walk.missing)
     except BaseException:
         for link in links:
             link.close()
         raise
-
-
-def _top(link: Link, top: Path | None) -> Path | None:
-    """The highest folder in which a link's parent may be."""
-    return top if link.path is None else Folder(link.path.parent, top).top
-
-
-def _search(links: list[Link], options: Options, top: Path | None) -> ParentSearch | None:
-    """Look for the last link's parent; ``None`` if it has none."""
-    link = links[-1]
-    if link.depth == 0 and options.parent is not None:
-        return ParentSearch(link.descriptor, judge("option", options.parent, link.path, link.descriptor))
-    if link.descriptor is None:
-        return ParentSearch(None, None, candidates_of(link.path, link.size))
-    if not link.descriptor.has_parent or link.path is None:
-        return None
-    return find_parent(Folder(link.path.parent, top), link.path, link.descriptor, [above.path for above in links])

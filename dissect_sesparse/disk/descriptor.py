@@ -69,6 +69,8 @@ class DiskDescriptor:
     extents: tuple[ExtentDescriptor, ...]
     repeated: tuple[str, ...] = field(default=())
     """Names that were given again with another value."""
+    embedded: bool = False
+    """Whether it lies inside its own first extent."""
 
     @property
     def create_type(self) -> str:

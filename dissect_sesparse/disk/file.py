@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from pathlib import PosixPath, WindowsPath
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
@@ -63,12 +64,21 @@ class EvidenceFile:
                 if not path.exists():
                     raise FileError("no such file", file=path, kind=Kind.MISSING)
                 raise FileError("not a regular file", file=path, kind=Kind.IRREGULAR)
-            fh = path.open("rb", buffering=0) if is_local(path) else path.open("rb")
+            fh = _open_regular(path) if is_local(path) else path.open("rb")
         except FileError:
             raise
         except Exception as e:  # a path inside evidence goes through file system code that raises anything
             raise FileError(f"cannot be opened: {e}", file=path, advice=_advice(e), kind=Kind.FAILED) from e
         return cls(fh, path, owned=True)
+
+    def is_still(self, path: Path) -> bool:
+        """Whether a path of the analyst's disk still is this very file; inside evidence nothing is ever exchanged."""
+        if not isinstance(self.fh, io.FileIO):
+            return True
+        try:
+            return os.path.samestat(os.fstat(self.fh.fileno()), os.stat(path))
+        except (OSError, ValueError):
+            return False
 
     @property
     def label(self) -> PurePath | str:
@@ -150,6 +160,16 @@ class EvidenceFile:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label}>"
+
+
+def _open_regular(path: Path) -> io.FileIO:
+    """Open without waiting: what was a file when it was looked at may have become a FIFO, which would block for ever."""
+    without_waiting = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    fh = io.FileIO(str(path), opener=lambda name, flags: os.open(name, flags | without_waiting))
+    if not stat.S_ISREG(os.fstat(fh.fileno()).st_mode):
+        fh.close()
+        raise FileError("not a regular file", file=path, kind=Kind.IRREGULAR)
+    return fh
 
 
 def _advice(error: Exception) -> str | None:

@@ -1,25 +1,28 @@
-"""Which files evidence may name, and where they are.
+"""Which files evidence may name, and where they are: the law of containment, in one place.
 
-Names in descriptors are hostile. On the analyst's own disk nothing is opened above the folders beside the VM's own, no
-link leads out of there, no drive and no network name is ever asked. Inside an evidence file system (a ``TargetPath``) all
-of that file system is evidence, and absolute names mean what they say.
+Names in evidence are hostile: those of parents and extents in a descriptor, of disks in a ``.vmx`` or a snapshot list, and
+whatever lies in a folder. On the analyst's own disk nothing is opened above the folders beside the VM's own, no link leads
+out of there, no drive and no network name is ever asked. Inside an evidence file system (a ``TargetPath``) all of that file
+system is evidence, and absolute names mean what they say.
+
+:meth:`Folder.is_inside` decides, :meth:`Folder.open` opens, and :meth:`Folder.of` hands the same bound on to whatever was
+found: a chain never widens what its links may name. Only what the user names starts anew.
 """
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE
 from dissect_sesparse.disk.errors import FileError, Kind, short
-from dissect_sesparse.disk.file import is_local
+from dissect_sesparse.disk.file import EvidenceFile, is_local
+from dissect_sesparse.disk.seen import MAX_ENTRIES, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import PurePath
-
-MAX_ENTRIES = 10_000
-"""Directory entries looked at in a search; a folder of evidence has some dozen."""
 
 
 def name_parts(name: str) -> tuple[str, ...]:
@@ -36,15 +39,24 @@ class Folder:
     Args:
         path: The folder.
         top: The highest folder in which anything may be opened; by default the one that holds ``path`` and its siblings.
+        seen: What was read already, for who looks into the same folders again and again.
     """
 
-    def __init__(self, path: Path, top: Path | None = None):
+    def __init__(self, path: Path, top: Path | None = None, seen: Seen | None = None):
         self.path = path
         self.local = is_local(path)
         self.real = self._real()
         # A VM folder right below the root has the whole machine for siblings.
         below_root = self.local and self.real.parent == self.real.parent.parent
         self.top = top or (self.real if below_root else self.real.parent)
+        self.seen = seen if seen is not None else Seen()
+        self._holds = self.local and self.real.is_relative_to(self.top)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and (self.path, self.top) == (other.path, other.top)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.top))
 
     def _real(self) -> Path:
         """The folder's own place, also where it was named relatively or by a link."""
@@ -52,6 +64,16 @@ class Folder:
             return self.path.resolve() if self.local else self.path
         except (OSError, RuntimeError):
             return self.path.absolute()
+
+    def of(self, path: Path) -> Folder:
+        """The folder of a file that was found from here: what it names has the same bound."""
+        if is_local(path) != self.local:
+            return Folder(path.parent)
+        return Folder(path.parent, self.top, self.seen)
+
+    def anew(self) -> Folder:
+        """The same, with nothing read yet."""
+        return Folder(self.path, self.top)
 
     def named(self, name: str) -> Path | None:
         """The file that a name means as it stands, or ``None`` where it may not be opened."""
@@ -66,9 +88,35 @@ class Folder:
         if not self.local:
             return True
         try:
+            if self._holds and path.parent == self.path and path.name not in ("", "..") and _is_no_link(path):
+                return True
             return path.resolve().is_relative_to(self.top)
         except (OSError, RuntimeError, ValueError):
             return False
+
+    def is_no_wider(self, path: Path) -> bool:
+        """Whether what lies beside a file that was found here may name no more than what lies here."""
+        if not self.local:
+            return True
+        try:
+            return self.is_inside(path) and Folder(path.resolve().parent).top.is_relative_to(self.top)
+        except (OSError, RuntimeError, ValueError):
+            return False
+
+    def open(self, path: Path) -> EvidenceFile:
+        """Open a file that evidence names: nothing else does.
+
+        Raises:
+            FileError: If it lies outside, is missing, not regular or not readable, or was exchanged meanwhile.
+        """
+        if not self.is_inside(path):
+            raise FileError("a file outside the evidence", file=path, expected=f"one in {self.top}", kind=Kind.OUTSIDE)
+        file = EvidenceFile.open(path)
+        # A link that was put there between the look and the opening led elsewhere.
+        if not (self.is_inside(path) and file.is_still(path)):
+            file.close()
+            raise FileError("it was exchanged for another file while it was opened", file=path, kind=Kind.OUTSIDE)
+        return file
 
     def candidates(self, name: str) -> Iterator[tuple[str, Path]]:
         """Where the file of a name may be: as it stands, by its last part here, by its last folder beside this one.
@@ -116,27 +164,61 @@ class Folder:
         expected = f"one of {_listed(tried)}"
         raise FileError(problem, file=self.path, field="name", value=name, expected=expected, kind=kind)
 
+    # Searching
+
+    def identity(self, path: Path) -> str:
+        """:func:`identity`, found out once."""
+        if path not in self.seen.identities:
+            self.seen.identities[path] = identity(path)
+        return self.seen.identities[path]
+
     def files(self, suffix: str = ".vmdk") -> list[Path]:
         """The files of this folder that have ``suffix`` in their name and are no larger than a descriptor, sorted."""
-        entries = _entries(self.path, MAX_ENTRIES)
-        return [path for path in entries if suffix in path.name.lower() and is_small(path) and self.is_inside(path)]
+        return self.files_and_problem(suffix)[0]
 
-    def descriptors(self) -> Iterator[Path]:
-        """The ``.vmdk`` files of this folder, then of its sibling folders, sorted, at most some thousand."""
+    def files_and_problem(self, suffix: str = ".vmdk") -> tuple[list[Path], str | None]:
+        """The same, and why these are not all; ``None`` where they are."""
+        key = (self.path, suffix)
+        if key not in self.seen.files:
+            named = [path for path in self.seen.entries(self.path)[0] if suffix in path.name.lower()]
+            self.seen.files[key] = [path for path in named if is_small(path) and self.is_inside(path)]
+        return self.seen.files[key], self.seen.entries(self.path)[1]
+
+    def regular_files(self, prefix: str, suffix: str) -> list[Path]:
+        """The files of this folder, of whatever size, whose names begin and end so (in lower case), sorted."""
+        named = [path for path in self.seen.entries(self.path)[0] if path.name.lower().startswith(prefix)]
+        return [p for p in named if p.name.lower().endswith(suffix) and is_regular(p) and self.is_inside(p)]
+
+    def descriptors(self, problems: set[str] | None = None) -> Iterator[Path]:
+        """The small ``.vmdk`` files of this folder, then of its sibling folders, sorted, of at most some thousand entries.
+
+        Args:
+            problems: Gets why these are not all, where they are not.
+        """
+        problems = problems if problems is not None else set()
         left = MAX_ENTRIES
-        entries = _entries(self.path, left)
-        left -= len(entries)
-        yield from (path for path in entries if _is_vmdk(path) and self.is_inside(path))
+        for folder in self._around(problems):
+            entries, problem = self.seen.entries(folder.path)
+            if problem is not None:
+                problems.add(problem)
+            kept = {path.name for path in entries[:left]}
+            yield from (path for path in folder.files() if path.name in kept)
+            left -= max(1, len(entries))
+            if left < 0:
+                problems.add(f"only {MAX_ENTRIES} entries of {self.path} and the folders beside it are looked at")
+                return
+
+    def _around(self, problems: set[str]) -> Iterator[Folder]:
+        """This folder and its siblings."""
+        yield self
         if not self.is_inside(self.real.parent):
             return
-        for sibling in _entries(self.real.parent, left):
-            left -= 1
-            if left <= 0:
-                return
-            if is_folder(sibling) and sibling.name != self.real.name and self.is_inside(sibling):
-                entries = _entries(sibling, left)
-                left -= len(entries)
-                yield from (path for path in entries if _is_vmdk(path) and self.is_inside(path))
+        siblings, problem = self.seen.entries(self.real.parent)
+        if problem is not None:
+            problems.add(problem)
+        for sibling in siblings:
+            if sibling.name != self.real.name and is_folder(sibling) and self.is_inside(sibling):
+                yield Folder(sibling, self.top, self.seen)
 
 
 def is_regular(path: Path) -> bool:
@@ -189,20 +271,16 @@ def same_file(a: Path, b: Path) -> bool:
         return False
 
 
-def _entries(path: Path, limit: int) -> list[Path]:
-    entries = []
+def _is_no_link(path: Path) -> bool:
+    """Whether something is there that is no link.
+
+    Raises:
+        ValueError: For a name that no system takes.
+    """
     try:
-        for entry in path.iterdir():
-            entries.append(entry)
-            if len(entries) >= limit:
-                break
-    except Exception:  # unreadable, or no folder: then there is nothing to find in it
-        return entries
-    return sorted(entries)
-
-
-def _is_vmdk(path: Path) -> bool:
-    return ".vmdk" in path.name.lower()
+        return not stat.S_ISLNK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_odd(part: str) -> bool:

@@ -13,8 +13,8 @@ from dissect_sesparse.disk.errors import ExtentError, SESparseError
 from dissect_sesparse.disk.extent import Extent, FlatExtent, MissingExtent, ZeroExtent
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.disk.hosted import HostedExtent, is_hosted
-from dissect_sesparse.disk.parent import descriptor_at, descriptor_in
+from dissect_sesparse.disk.hosted import HostedExtent
+from dissect_sesparse.disk.parent import descriptor_at
 from dissect_sesparse.disk.rebuild import Capacity, logged_capacities
 from dissect_sesparse.disk.sesparse import SESparseExtent
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.descriptor import DiskDescriptor, ExtentDescriptor
     from dissect_sesparse.disk.options import Options
     from dissect_sesparse.disk.parent import ParentSearch
+    from dissect_sesparse.disk.walk import Step
 
 SESPARSE_MAGIC = c_sesparse.SESPARSE_CONST_MAGIC.to_bytes(8, "little")
 """The first eight bytes of a seSparse extent."""
@@ -61,6 +62,13 @@ class Link:
     descriptor: DiskDescriptor | None
     extents: tuple[Placed, ...]
     parent: ParentSearch | None = None
+    top: Path | None = None
+    """The highest folder in which what it names may be, see :class:`~dissect_sesparse.disk.folder.Folder`."""
+
+    @property
+    def folder(self) -> Folder | None:
+        """The folder it is in, with the bound on what it may name."""
+        return Folder(self.path.parent, self.top) if self.path is not None else None
 
     @property
     def name(self) -> str:
@@ -102,29 +110,22 @@ def magic_kind(file: EvidenceFile) -> str | None:
     return next((kind for kind, magic in MAGICS.items() if head.startswith(magic)), None)
 
 
-def link_of_descriptor(
-    path: Path, depth: int, options: Options, parent: ParentSearch | None = None, top: Path | None = None
-) -> Link:
+def link_of_descriptor(step: Step, options: Options) -> Link:
     """Open the extents of a descriptor, or of the one inside a hosted sparse extent.
 
     Args:
-        path: The descriptor.
-        depth: Of the link.
+        step: The descriptor, where it is and what it may name.
         options: What to do where the evidence leaves a choice.
-        parent: How the link's parent was found.
-        top: The highest folder in which its extents may be, see :class:`~dissect_sesparse.disk.folder.Folder`.
 
     Raises:
-        SESparseError: If the descriptor or one of the extents cannot be opened.
+        SESparseError: If one of the extents cannot be opened.
     """
-    file = EvidenceFile.open(path)
-    try:
-        descriptor = descriptor_in(file)
-        # An embedded descriptor's first extent is the file it is in, whatever it was called when that was written.
-        own = path if is_hosted(file) else None
-    finally:
-        file.close()
-    folder = Folder(path.parent, top)
+    path, descriptor, folder, depth = step
+    assert path is not None
+    assert descriptor is not None
+    assert folder is not None
+    # An embedded descriptor's first extent is the file it is in, whatever it was called when that was written.
+    own = path if descriptor.embedded else None
     placed: list[Placed] = []
     start = 0
     try:
@@ -144,18 +145,23 @@ def link_of_descriptor(
         for opened in placed:
             opened.extent.close()
         raise
-    return Link(path, depth, descriptor, tuple(placed), parent)
+    return Link(path, depth, descriptor, tuple(placed), top=folder.top)
 
 
-def link_of_extent(file: EvidenceFile, options: Options) -> Link:
+def link_of_extent(file: EvidenceFile, options: Options, folder: Folder | None) -> Link:
     """A seSparse extent alone, without a descriptor."""
-    extent = _open_sesparse(file, options, _of_parent(options))
-    return Link(file.path, 0, None, (Placed(0, extent.size, extent, 0),))
+    extent = _open_sesparse(file, options, _of_parent(options), folder)
+    top = folder.top if folder is not None else None
+    return Link(file.path, 0, None, (Placed(0, extent.size, extent, 0),), top=top)
 
 
-def _open_sesparse(file: EvidenceFile, options: Options, capacities: list[Capacity]) -> SESparseExtent:
+def _open_sesparse(
+    file: EvidenceFile, options: Options, capacities: list[Capacity], folder: Folder | None
+) -> SESparseExtent:
     if options.salvage:
-        capacities += logged_capacities(file.path.parent if file.path is not None else None)
+        # Beside the extent, which may lie elsewhere than its descriptor
+        beside = folder.of(file.path) if folder is not None and file.path is not None else None
+        capacities += logged_capacities(beside)
     return SESparseExtent(
         file,
         allow_truncated=options.unreadable == "zero",
@@ -193,7 +199,7 @@ def _open_extent(
         raise _refused(line, descriptor, problem, f"one of {', '.join([*OPENERS, 'ZERO'])}")
     file = _open_file(line, descriptor, folder, own)
     try:
-        return OPENERS[line.type](file, line, options)
+        return OPENERS[line.type](file, line, options, folder)
     except BaseException:
         file.close()
         raise
@@ -209,7 +215,8 @@ def _open_file(line: ExtentDescriptor, descriptor: DiskDescriptor, folder: Folde
     if own is None and line.filename is None:
         raise _refused(line, descriptor, "an extent of this type needs a file name")
     try:
-        return EvidenceFile.open(own if own is not None else folder.find(line.filename or ""))
+        # The file that its own descriptor was read from is open to whoever was let to read that
+        return EvidenceFile.open(own) if own is not None else folder.open(folder.find(line.filename or ""))
     except SESparseError as e:
         if line.type == RDM:
             raise _refused(line, descriptor, f"{RDM_PROBLEM}; {line.filename!r} cannot be opened: {e}") from e
@@ -217,12 +224,12 @@ def _open_file(line: ExtentDescriptor, descriptor: DiskDescriptor, folder: Folde
         raise type(e)(problem, file=descriptor.path, field="extent", value=line.raw, kind=e.kind) from e
 
 
-def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options) -> Extent:
+def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options, folder: Folder) -> Extent:
     """The type in the line is what someone wrote, the magic is what the file is."""
     kind = magic_kind(file) or line.type
     truncated = options.unreadable == "zero"
     if kind == "SESPARSE":
-        extent = _open_sesparse(file, options, [Capacity(line.sectors, "the descriptor's extent line")])
+        extent = _open_sesparse(file, options, [Capacity(line.sectors, "the descriptor's extent line")], folder)
     else:
         extent = SPARSE_EXTENTS[kind](file, allow_truncated=truncated)
     if kind != line.type:
@@ -230,7 +237,7 @@ def _open_sparse(file: EvidenceFile, line: ExtentDescriptor, options: Options) -
     return extent
 
 
-def _open_flat(file: EvidenceFile, line: ExtentDescriptor, options: Options) -> Extent:
+def _open_flat(file: EvidenceFile, line: ExtentDescriptor, options: Options, folder: Folder) -> Extent:
     if (kind := magic_kind(file)) is not None:
         raise ExtentError(
             f"the file is {NAMES[kind]}, its descriptor calls it {line.type}",
@@ -240,14 +247,14 @@ def _open_flat(file: EvidenceFile, line: ExtentDescriptor, options: Options) -> 
     return FlatExtent(file, line.sectors * SECTOR, line.start_sector, line.type)
 
 
-def _open_rdm(file: EvidenceFile, line: ExtentDescriptor, options: Options) -> Extent:
+def _open_rdm(file: EvidenceFile, line: ExtentDescriptor, options: Options, folder: Folder) -> Extent:
     """On a host the mapping file shows the device's bytes; a copy of it has them only if it is as large as the device."""
     needed = (line.start_sector + line.sectors) * SECTOR
     if file.size < needed:
         raise ExtentError(
             f"{RDM_PROBLEM}; the mapping file has {file.size} bytes", file=file.label, expected=f"{needed} bytes"
         )
-    return _open_flat(file, line, options)
+    return _open_flat(file, line, options, folder)
 
 
 SPARSE_EXTENTS = {"SESPARSE": SESparseExtent, "SPARSE": HostedExtent, "VMFSSPARSE": CowdExtent}

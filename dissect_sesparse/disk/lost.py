@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, name_parts
-from dissect_sesparse.disk.parent import Candidate, descriptor_at
+from dissect_sesparse.disk.parent import Candidate, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,14 +65,15 @@ def descriptor_name(extent: PurePath) -> str:
     return f"{extent.stem.removesuffix(_EXTENT_SUFFIX)}.vmdk"
 
 
-def possible_parents(extent: Path, size: int) -> list[PossibleParent]:
+def possible_parents(extent: Path, size: int, folder: Folder | None = None) -> list[PossibleParent]:
     """The descriptors in an extent's folder, those that fit first, with what speaks for and against each.
 
     Args:
         extent: An extent that no descriptor names.
         size: Bytes of its disk.
+        folder: That folder, where it is known.
     """
-    folder = Folder(extent.parent)
+    folder = folder if folder is not None else Folder(extent.parent)
     descriptors = dict(_descriptors(folder, extent))
     children = _children(descriptors)
     newer = _descendants(descriptor_name(extent), children)
@@ -94,11 +94,11 @@ def possible_parents(extent: Path, size: int) -> list[PossibleParent]:
     return sorted(found, key=lambda possible: not possible.fits)
 
 
-def candidates_of(extent: PurePath | None, size: int) -> tuple[Candidate, ...]:
+def candidates_of(extent: PurePath | None, size: int, folder: Folder | None) -> tuple[Candidate, ...]:
     """The same for a refusal."""
     if not isinstance(extent, Path):
         return ()
-    return tuple(Candidate(p.path, "search", p.descriptor, p.why) for p in possible_parents(extent, size))
+    return tuple(Candidate(p.path, "search", p.descriptor, p.why) for p in possible_parents(extent, size, folder))
 
 
 def lost_cid(extent: Path) -> str | None:
@@ -109,12 +109,7 @@ def lost_cid(extent: Path) -> str | None:
 
 
 def _descriptors(folder: Folder, extent: Path) -> Iterator[tuple[Path, DiskDescriptor]]:
-    for path in folder.files():
-        try:
-            if path != extent:
-                yield path, descriptor_at(path)
-        except SESparseError:
-            continue
+    return ((path, descriptor) for path, descriptor in sweep(folder, folder.files()) if path != extent)
 
 
 def _parent_name(descriptor: DiskDescriptor) -> str:
@@ -175,7 +170,7 @@ def _listed(folder: Folder) -> set[str]:
     names: set[str] = set()
     for path in folder.files(".vmsd"):
         try:
-            file = EvidenceFile.open(path)
+            file = folder.open(path)
             try:
                 data = file.read(0, file.size)
             finally:

@@ -24,7 +24,7 @@ class Options:
         unreadable: ``error``: bytes that cannot be had raise; ``zero``: they read as zeros and are findings.
         journal: ``replay`` a dirty extent's journal in memory, or ``ignore`` it.
         salvage: Rebuild a destroyed header or destroyed tables.
-        parent: The parent of the newest link, where its descriptor is lost or wrong.
+        parent: The parent of the one link of the chain whose own parent cannot be found, or that has no descriptor.
     """
 
     view: str = "guest"

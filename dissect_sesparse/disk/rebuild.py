@@ -22,7 +22,6 @@ from dissect_sesparse.disk.c_sesparse import (
 )
 from dissect_sesparse.disk.entry import State, decode_entry
 from dissect_sesparse.disk.errors import ExtentError, UnreadableError, short
-from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.header import (
     MAX_CAPACITY_SECTORS,
     Header,
@@ -39,7 +38,9 @@ from dissect_sesparse.disk.metadata import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+
+    from dissect_sesparse.disk.file import EvidenceFile
+    from dissect_sesparse.disk.folder import Folder
 
 UNKNOWN_NUMBER = (1 << 64) - 1
 """The next transaction number, where no header tells it: all records count."""
@@ -76,15 +77,17 @@ class _Verdict:
         return bool(self.for_it) and not self.against_it
 
 
-def logged_capacities(folder: Path | None) -> Iterator[Capacity]:
+def logged_capacities(folder: Folder | None) -> Iterator[Capacity]:
     """The capacities of seSparse extents in ``hostd*.log`` files that lie beside an extent, each once.
 
     ESXi logs the fields of the const header when it makes a snapshot (``constMagic``, ``capacity`` ...; by QEMU's research).
     """
     seen: set[int] = set()
-    for path in _logs(folder):
+    if folder is None:
+        return
+    for path in folder.regular_files(LOG_NAME, ".log")[:_MAX_LOGS]:
         try:
-            file = EvidenceFile.open(path)
+            file = folder.open(path)
             try:
                 data = file.read_some(0, _MAX_LOG)
             finally:
@@ -96,15 +99,6 @@ def logged_capacities(folder: Path | None) -> Iterator[Capacity]:
             if sectors not in seen and len(seen) < _MAX_LOGGED:
                 seen.add(sectors)
                 yield Capacity(sectors, path.name, of_this=False)
-
-
-def _logs(folder: Path | None) -> list[Path]:
-    try:
-        paths = sorted(folder.iterdir())[:10_000] if folder is not None else []
-    except Exception:
-        return []
-    logs = [path for path in paths if path.name.lower().startswith(LOG_NAME) and path.suffix.lower() == ".log"]
-    return logs[:_MAX_LOGS]
 
 
 def layout(capacity_sectors: int) -> dict[str, Region]:

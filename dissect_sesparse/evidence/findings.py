@@ -118,7 +118,11 @@ def _parent_findings(link: Link) -> Iterator[Finding]:
             f"parentCID is {told or 'not given'}, the CID of {chosen.path.name} is {short(found) or 'not given'}: "
             f"the parent was changed after the snapshot, or is another disk; {_looked_at(search)}; {CONFIRMED}"
         )
-        yield Finding("cid-mismatch", "warning", message, link.depth, link.path)
+        level = "error" if search.is_doubtful else "warning"
+        yield Finding("cid-mismatch", level, message, link.depth, link.path)
+    if search.problems:
+        message = f"not all that may be the parent was looked at: {'; '.join(map(short, search.problems))}; {CONFIRMED}"
+        yield Finding("search-cut-off", "info" if search.cid_matches else "warning", message, link.depth, link.path)
     if search.relocated and search.child is not None:
         message = (
             f"the parent was found at {chosen.path}, parentFileNameHint is {short(repr(search.child.parent_hint))}; "

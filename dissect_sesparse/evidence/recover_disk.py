@@ -62,7 +62,8 @@ class DiskRecovery:
     def recover(self) -> dict[str, Any]:
         """Write its images and its lines; what the report says of it."""
         trimmed, loose = UnmappedCounts(), Counts()
-        state, reason = "done", None
+        doubt = self.chain.parent_doubtful
+        state, reason = ("done", None) if doubt is None else ("incomplete", doubt)
         bin_file = None
         try:
             self._image(None)

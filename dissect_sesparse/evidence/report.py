@@ -298,6 +298,8 @@ class _Gathering:
             problems.append(f"The list of what the guest trimmed is not complete: {e}")
         if counts.unreadable:
             problems.append(f"{counts.unreadable} bytes that the guest trimmed cannot be read; they count as missing")
+        if chain.parent_doubtful is not None:
+            problems.append(f"Nothing vouches for what lies below: {chain.parent_doubtful}")
         levels = dict.fromkeys(LEVELS, 0)
         try:
             for finding in self._findings(source):
@@ -388,7 +390,7 @@ def _no_pieces() -> Iterator[tuple[int, bytes]]:
 def link_report(chain: Chain, link: Link, strip: Strip) -> LinkReport:
     """What is told of a link."""
     descriptor = link.descriptor
-    snapshot = snapshot_of_link(link, snapshots_of(link.path.parent)) if link.path is not None else None
+    snapshot = snapshot_of_link(link, snapshots_of(link.folder)) if link.folder is not None else None
     after, before = times_of(chain, link)
     return LinkReport(
         link.name,

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, name_parts
 
 if TYPE_CHECKING:
@@ -63,12 +62,17 @@ class SnapshotList:
         return not self.path.name.lower().endswith(".vmsd")
 
 
-def lists_of(folder: Path) -> list[SnapshotList]:
-    """The snapshot lists in a folder, by their names. What cannot be read, or is larger than 1 MiB, is none."""
+def lists_of(folder: Folder | Path) -> list[SnapshotList]:
+    """The snapshot lists in a folder, by their names. What cannot be read, or is larger than 1 MiB, is none.
+
+    Args:
+        folder: The folder, with the bound on what links in it may lead to; a path where it is the user who names it.
+    """
     lists = []
-    for path in Folder(folder).files(".vmsd"):
+    folder = folder if isinstance(folder, Folder) else Folder(folder)
+    for path in folder.files(".vmsd"):
         try:
-            file = EvidenceFile.open(path)
+            file = folder.open(path)
             try:
                 text = decode_text(file.read(0, min(file.size, MAX_SIZE)))
             finally:
@@ -79,7 +83,7 @@ def lists_of(folder: Path) -> list[SnapshotList]:
     return lists
 
 
-def snapshots_of(folder: Path) -> list[Snapshot]:
+def snapshots_of(folder: Folder | Path) -> list[Snapshot]:
     """The snapshots that the lists in a folder name, oldest first; none where there is no list."""
     found: dict[tuple[str, str], Snapshot] = {}  # by VM: a folder may hold several, and copies of their lists
     for entries in lists_of(folder):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.disk.errors import FileError, SESparseError
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.disk.parent import descriptor_at
+from dissect_sesparse.disk.errors import FileError
+from dissect_sesparse.disk.parent import sweep
 from dissect_sesparse.evidence.snapshots import snapshots_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dissect_sesparse.disk.descriptor import DiskDescriptor
+    from dissect_sesparse.disk.folder import Folder
 
 _DELTA = re.compile(r"-\d{6}$")
 
@@ -23,8 +23,12 @@ def base_name(stem: str) -> str:
     return _DELTA.sub("", stem)
 
 
-def stand_in(missing: Path) -> Path:
+def stand_in(missing: Path, within: Folder) -> Path:
     """The descriptor with the newest state of a disk that is still there.
+
+    Args:
+        missing: The descriptor that is gone.
+        within: From where evidence names it.
 
     It is what the last entry of the snapshot list names, else the one link of the disk that is no link's parent. Numbers in
     names give no order.
@@ -32,8 +36,9 @@ def stand_in(missing: Path) -> Path:
     Raises:
         FileError: If there is none, or nothing tells which.
     """
-    links = _links(missing)
-    for snapshot in reversed(snapshots_of(missing.parent)):
+    folder = within.of(missing)
+    links = _links(missing, folder)
+    for snapshot in reversed(snapshots_of(folder)):
         for path in links:
             if path.name in snapshot.disks:
                 return path
@@ -47,13 +52,11 @@ def stand_in(missing: Path) -> Path:
     raise FileError(f"the descriptor is missing, and nothing tells which of {names} it was based on", file=missing)
 
 
-def _links(missing: Path) -> dict[Path, DiskDescriptor]:
+def _links(missing: Path, folder: Folder) -> dict[Path, DiskDescriptor]:
     """The descriptors beside a missing one that are links of the same disk, by their names."""
-    links = {}
-    for path in Folder(missing.parent).files():
-        if base_name(path.stem) == base_name(missing.stem) and path.suffix.lower() == missing.suffix.lower():
-            try:
-                links[path] = descriptor_at(path)
-            except SESparseError:
-                continue
-    return links
+    alike = [
+        path
+        for path in folder.files()
+        if base_name(path.stem) == base_name(missing.stem) and path.suffix.lower() == missing.suffix.lower()
+    ]
+    return dict(sweep(folder, alike))

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dissect_sesparse.disk.chain import MAX_DEPTH
 from dissect_sesparse.disk.errors import SESparseError, short
 from dissect_sesparse.disk.folder import Folder, identity, is_regular, name_parts
-from dissect_sesparse.disk.parent import descriptor_at, find_parent
+from dissect_sesparse.disk.walk import lineage
 from dissect_sesparse.evidence.snapshots import lists_of
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ class RunningDisk:
     node: str
     name: str
     links: tuple[Path, ...]
+    folders: tuple[Folder, ...] = ()
+    """The folder of each, with the bound on what it may name."""
 
 
 class FrozenDisk(NamedTuple):
@@ -61,7 +62,7 @@ class FrozenState:
         return self.snapshot.created if self.snapshot is not None else None
 
 
-def list_of(folder: Path, stem: str | None, names: Iterable[str]) -> list[Snapshot]:
+def list_of(folder: Folder, stem: str | None, names: Iterable[str]) -> list[Snapshot]:
     """The entries of a VM's own snapshot list; a folder may hold lists of several VMs, and old copies.
 
     Args:
@@ -98,7 +99,10 @@ def _once(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
 
 
 def frozen_states(
-    disks: Sequence[RunningDisk], snapshots: Sequence[Snapshot], locate: Callable[[SnapshotDisk], Path]
+    disks: Sequence[RunningDisk],
+    snapshots: Sequence[Snapshot],
+    locate: Callable[[SnapshotDisk], Path],
+    folder: Folder,
 ) -> tuple[list[FrozenState], list[str]]:
     """The states of a VM, oldest first, and what the list says that is not so.
 
@@ -106,6 +110,7 @@ def frozen_states(
         disks: The VM's disks as it runs.
         snapshots: The entries of its list.
         locate: Where the file of a disk is that is in no running chain; raises an error of ours where it cannot be.
+        folder: Of the VM: it sets the bound on what those files may name.
 
     Returns:
         At most :data:`MAX_STATES` states, and a sentence for each entry that is none.
@@ -122,7 +127,7 @@ def frozen_states(
         else:
             problems.append(f"snapshot {_title(snapshot)} of the list is no state: {'; '.join(state.notes[:10])}")
     states += _unlisted(disks, {identity(disk.path) for state in states for disk in state.disks}, problems)
-    return _in_order(states, disks), problems
+    return _in_order(states, disks, folder), problems
 
 
 def _title(snapshot: Snapshot) -> str:
@@ -193,22 +198,21 @@ def _unlisted(disks: Sequence[RunningDisk], listed: set[str], problems: list[str
 def _told_elsewhere(disks: Sequence[RunningDisk], links: Sequence[tuple[RunningDisk, Path]]) -> Snapshot | None:
     """The entry for a link in another folder: a linked clone is based on a snapshot of its template."""
     own = {identity(disk.links[0].parent) for disk in disks if disk.links}
+    folders = {path: folder for disk in disks for path, folder in zip(disk.links, disk.folders)}
     for _, path in links:
-        if identity(path.parent) not in own:
-            entries = [snapshot for found in lists_of(path.parent) for snapshot in found.snapshots]
+        if identity(path.parent) not in own and path in folders:
+            entries = [snapshot for found in lists_of(folders[path]) for snapshot in found.snapshots]
             if (snapshot := next((s for s in entries if path.name in s.disks), None)) is not None:
                 return snapshot
     return None
 
 
-def _in_order(states: list[FrozenState], disks: Sequence[RunningDisk]) -> list[FrozenState]:
+def _in_order(states: list[FrozenState], disks: Sequence[RunningDisk], folder: Folder) -> list[FrozenState]:
     """Oldest first: what a state is based on comes before it, whatever the times say; else by the times."""
-    parents: dict[str, Path | None] = {}
-    for links in (disk.links for disk in disks):
-        parents.update({identity(path): parent for path, parent in zip(links, links[1:])})
+    lines = {identity(path): disk.links[depth:] for disk in disks for depth, path in enumerate(disk.links)}
     own = [{identity(disk.path) for disk in state.disks} for state in states]
     below = [
-        {identity(path) for disk in state.disks for path in lineage(disk.path, parents)} - ids
+        {identity(path) for disk in state.disks for path in line_of(disk.path, folder, lines)} - ids
         for state, ids in zip(states, own)
     ]
     keys = []
@@ -219,30 +223,24 @@ def _in_order(states: list[FrozenState], disks: Sequence[RunningDisk]) -> list[F
     return [states[number] for _, _, number in sorted(keys)]
 
 
-def lineage(path: Path, parents: dict[str, Path | None] | None = None) -> list[Path]:
-    """A descriptor and those that it is based on, newest first, as the descriptors say, as far as they are there.
+def line_of(path: Path, folder: Folder, known: dict[str, tuple[Path, ...]] | None = None) -> tuple[Path, ...]:
+    """A descriptor and those that it is based on, newest first, as far as they are there.
 
     Args:
         path: The descriptor.
-        parents: What is known of parents, by the identity of the child; what is found out is added.
+        folder: From where evidence names it.
+        known: What is known already, by the identity of the newest: a chain that is open knows best what it is made of.
+            What is found out is added.
     """
-    parents = parents if parents is not None else {}
-    found: dict[str, Path] = {}
-    current: Path | None = path
-    while current is not None and (name := identity(current)) not in found and len(found) < MAX_DEPTH:
-        found[name] = current
-        if name not in parents:
-            parents[name] = _parent_of(current)
-        current = parents[name]
-    return list(found.values())
-
-
-def _parent_of(path: Path) -> Path | None:
-    try:
-        descriptor = descriptor_at(path)
-        if not descriptor.has_parent:
-            return None
-        chosen = find_parent(Folder(path.parent), path, descriptor, [path]).chosen
-    except SESparseError:
-        return None
-    return chosen.path if chosen is not None else None
+    known = known if known is not None else {}
+    found: list[Path] = []
+    rest: tuple[Path, ...] = ()
+    for step in lineage(path, folder) if identity(path) not in known else ():
+        assert step.path is not None
+        if found and (line := known.get(identity(step.path))) is not None:
+            rest = line
+            break
+        found.append(step.path)
+    line = (*found, *rest) if found else known.get(identity(path), (path,))
+    known[identity(path)] = line
+    return line

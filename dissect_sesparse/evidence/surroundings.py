@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.errors import SESparseError, short
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder, identity, is_regular, name_parts
+from dissect_sesparse.disk.folder import identity, is_regular, name_parts
 from dissect_sesparse.disk.link import is_sesparse
-from dissect_sesparse.disk.parent import descriptor_at
+from dissect_sesparse.disk.parent import sweep
 from dissect_sesparse.evidence.audit import CONFIRMED
 from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text, lists_of
-from dissect_sesparse.evidence.states import lineage, list_of
+from dissect_sesparse.evidence.states import line_of, list_of
 from dissect_sesparse.evidence.vmx import parse_vmx
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.descriptor import DiskDescriptor
+    from dissect_sesparse.disk.folder import Folder
     from dissect_sesparse.evidence.snapshots import Snapshot, SnapshotList
 
 MAX_FILES = 1000
@@ -54,19 +54,20 @@ class Machine(NamedTuple):
 def surroundings(chain: Chain) -> Iterator[Beside]:
     """What is odd in the folder of a disk's newest link. Only descriptors, lists and configurations are read."""
     if chain.links[0].path is not None and chain.links[0].descriptor is not None:
-        beside = _Surroundings(chain, chain.links[0].path.parent)
+        beside = _Surroundings(chain, chain.links[0].folder)  # type: ignore[arg-type]
         yield from beside.orphan_deltas()
         yield from beside.orphan_extents()
         yield from beside.list_mismatches()
 
 
 class _Surroundings:
-    def __init__(self, chain: Chain, path: Path):
+    def __init__(self, chain: Chain, folder: Folder):
         self.chain = chain
-        self.folder = Folder(path)
+        self.folder = folder
         self.links = {identity(link.path): link for link in chain.links}
-        self._parents: dict[str, Path | None] = {}
-        self.lists = [found for found in lists_of(path) if not found.is_copy]
+        paths = tuple(link.path for link in chain.links if link.path is not None)
+        self._lines = {identity(path): paths[depth:] for depth, path in enumerate(paths)}
+        self.lists = [found for found in lists_of(folder) if not found.is_copy]
         self.machines = [self._machine(vmx) for vmx in self.folder.files(".vmx") if vmx.suffix.lower() == ".vmx"]
         newest = identity(chain.links[0].path)
         self.own = next((machine for machine in self.machines if newest in machine.links), None)
@@ -74,7 +75,7 @@ class _Surroundings:
 
     def _machine(self, path: Path) -> Machine:
         try:
-            file = EvidenceFile.open(path)
+            file = self.folder.open(path)
             try:
                 disks = parse_vmx(decode_text(file.read(0, min(file.size, MAX_SIZE)))).disks
             finally:
@@ -87,15 +88,11 @@ class _Surroundings:
     def _find(self, name: str) -> Path | None:
         return next((path for _, path in self.folder.candidates(name) if is_regular(path)), None)
 
-    def _line(self, path: Path) -> list[Path]:
-        return lineage(path, self._parents)
+    def _line(self, path: Path) -> tuple[Path, ...]:
+        return line_of(path, self.folder, self._lines)
 
     def _descriptors(self) -> Iterator[tuple[Path, DiskDescriptor]]:
-        for path in self.folder.files()[:MAX_FILES]:
-            try:
-                yield path, descriptor_at(path)
-            except SESparseError:
-                continue
+        yield from sweep(self.folder, self.folder.files()[:MAX_FILES])
 
     # Deltas and extents that nothing reaches
 
@@ -138,10 +135,8 @@ class _Surroundings:
             for line in descriptor.extents
             if line.filename and name_parts(line.filename)
         }
-        for number, path in enumerate(self.folder.descriptors()):
-            if path.parent != self.folder.path or number >= MAX_FILES:
-                return
-            if path.name not in named and path not in self.descriptors and _is_extent(path):
+        for path in self.folder.regular_files("", ".vmdk")[:MAX_FILES]:
+            if path.name not in named and path not in self.descriptors and _is_extent(path, self.folder):
                 message = (
                     f"no descriptor in the folder names the seSparse extent {short(path.name)}: a leftover, or its "
                     f"descriptor is lost (dissect-sesparse descriptor prints one); {CONFIRMED}"
@@ -154,7 +149,7 @@ class _Surroundings:
         """Disks that the list names and that are not there; frozen links that it does not name."""
         stem = self.own.path.stem if self.own is not None else None
         names = [link.name for link in self.chain.links]
-        entries = list_of(self.folder.path, stem, names)
+        entries = list_of(self.folder, stem, names)
         if stem is not None:
             lists = [found for found in self.lists if found.machine == stem.lower()]
         else:
@@ -194,9 +189,9 @@ class _Surroundings:
             yield Beside("snapshot-list-mismatch", level, message, link.depth, found.path)
 
 
-def _is_extent(path: Path) -> bool:
+def _is_extent(path: Path, folder: Folder) -> bool:
     try:
-        file = EvidenceFile.open(path)
+        file = folder.open(path)
         try:
             return is_sesparse(file)
         finally:

@@ -142,9 +142,9 @@ def _size(run: ClaimedRun, placed: Placed) -> int:
 
 def times_of(chain: Chain, link: Link) -> tuple[datetime | None, datetime | None]:
     """Between which times the guest wrote a link: from its parent's snapshot to its own; ``None`` where not known."""
-    if link.path is None:
+    if (folder := link.folder) is None:
         return None, None
-    snapshots = snapshots_of(link.path.parent)
+    snapshots = snapshots_of(folder)
     below = chain.links[link.depth + 1] if link.depth + 1 < len(chain.links) else None
     after = snapshot_of_link(below, snapshots) if below is not None else None
     before = snapshot_of_link(link, snapshots)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from dissect_sesparse.disk.c_vmdk import COWD_MAGIC, HOSTED_MAGIC
 from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE, looks_like_descriptor
 from dissect_sesparse.disk.errors import FileError, Kind, SESparseError, short
-from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import MAX_ENTRIES, Folder, identity, name_parts
 from dissect_sesparse.disk.link import SESPARSE_MAGIC
 from dissect_sesparse.disk.parent import descriptor_in
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.descriptor import DiskDescriptor
+    from dissect_sesparse.disk.file import EvidenceFile
 
 MAX_FILES = 1000
 """Files of a folder that are tried."""
@@ -55,18 +55,14 @@ class Unread(NamedTuple):
 
 def unread(chain: Chain) -> Iterator[Unread]:
     """All that could not be read in the folders of a disk's links, newest link's first."""
-    first: Folder | None = None
     seen: set[str] = set()
     own = {identity(link.path) for link in chain.links}
     named = {part for link in chain.links if link.descriptor is not None for part in _names_in(link.descriptor)}
     for link in chain.links:
-        if link.path is None or identity(link.path.parent) in seen:
+        folder = link.folder
+        if folder is None or identity(folder.path) in seen:
             continue
-        seen.add(identity(link.path.parent))
-        # What a chain led to has the bound of the folder where it began, but for a parent that the user named.
-        inside = first is not None and first.is_inside(link.path)
-        folder = Folder(link.path.parent, first.top if first is not None and inside else None)
-        first = first or folder
+        seen.add(identity(folder.path))
         yield from _Looked(folder, link.depth, own, named, logs=chain.options.salvage).findings()
 
 
@@ -154,7 +150,7 @@ class _Looked:
     def _open(self, path: Path) -> EvidenceFile:
         if not self.folder.is_inside(path):
             raise FileError("a link that leads out of the evidence, not followed", file=path, kind=Kind.OUTSIDE)
-        return EvidenceFile.open(path)
+        return self.folder.open(path)
 
     def _head(self, path: Path) -> bytes:
         file = self._open(path)

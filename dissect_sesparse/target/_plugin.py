@@ -91,8 +91,7 @@ class SESparsePlugin(Plugin):
             if summary.unknown:
                 message = "%s: the sizes lack %d bytes whose state cannot be told, see sesparse.findings"
                 self.target.log.warning(message, link.name, summary.unknown)
-            folder = getattr(link.path, "parent", None)
-            snapshot = snapshot_of_link(link, listed(folder)) if folder is not None else None
+            snapshot = snapshot_of_link(link, listed(link.folder)) if link.folder is not None else None
             parent = link.parent.chosen if link.parent is not None else None
             yield self._record(
                 LinkRecord,

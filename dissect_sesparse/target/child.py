@@ -12,8 +12,8 @@ from dissect.target.loader import Loader
 from dissect_sesparse.disk.folder import identity
 from dissect_sesparse.evidence.findings import Finding
 from dissect_sesparse.target.container import SESparseContainer
-from dissect_sesparse.target.context import CHILD_OF, URI_OPTIONS
-from dissect_sesparse.target.machine import inherited_options, sesparse_disks
+from dissect_sesparse.target.context import CHILD_OF, URI_OPTIONS, WITHIN
+from dissect_sesparse.target.machine import inherited_options, opening_of, sesparse_disks
 from dissect_sesparse.target.tree import SnapshotFile
 from dissect_sesparse.target.vm import reason_of
 
@@ -80,6 +80,16 @@ class SESparseSnapshotLoader(Loader):
     def _open(self, disk: FrozenDisk) -> container.Container:
         """The container of a disk: ours for each link of a chain of ours, so that its base is read by the same rules."""
         links = {identity(link.path) for ours in sesparse_disks(self.parent) for link in ours.chain.links}
-        if identity(disk.path) in links:
-            return SESparseContainer(disk.path)
-        return container.open(disk.path)
+        opening = opening_of(self.parent, disk.path)
+        within = WITHIN.set(opening.within)
+        try:
+            if identity(disk.path) in links:
+                return SESparseContainer(disk.path, parent=opening.parent)
+            named = {"parent": str(opening.parent)} if opening.parent is not None else {}
+            with_parent = URI_OPTIONS.set({**URI_OPTIONS.get(), **named})
+            try:
+                return container.open(disk.path)
+            finally:
+                URI_OPTIONS.reset(with_parent)
+        finally:
+            WITHIN.reset(within)

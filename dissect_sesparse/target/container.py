@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dissect.target.container import Container
@@ -13,11 +13,9 @@ from dissect_sesparse.disk.chain import open_chain
 from dissect_sesparse.disk.detect import is_ours, newer_links
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.evidence.findings import Finding, opening_findings
-from dissect_sesparse.target.context import URI_OPTIONS
+from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dissect.target.volume import VolumeSystem
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ class SESparseContainer(Container):
     __type__ = "sesparse"
 
     def __init__(self, fh: BinaryIO | Path | list, vs: VolumeSystem | None = None, **options: object):
-        self.chain = open_chain(fh, Options.collect(options, URI_OPTIONS.get()))
+        self.chain = open_chain(fh, Options.collect(options, URI_OPTIONS.get()), within=WITHIN.get())
         self.stream = self.chain.open()
         self.notes: list[Finding] = []
         """Findings of who opened the disk, beside those of its files."""
@@ -48,7 +46,8 @@ class SESparseContainer(Container):
 
     @staticmethod
     def _detect_fh(fh: BinaryIO, original: list | BinaryIO | Path) -> bool:
-        if is_ours(fh, original):
+        parent = URI_OPTIONS.get().get("parent")
+        if is_ours(fh, original, WITHIN.get(), Path(parent) if parent else None):
             return True
         _warn_if_older(original)
         return False
@@ -75,6 +74,9 @@ class SESparseContainer(Container):
 def _warn_if_older(original: object) -> None:
     """Say where a disk that is left to dissect's own containers has snapshots: it is not the newest state of the VM."""
     path = original[0] if isinstance(original, list) and original else original
-    if isinstance(path, PurePath) and path.suffix.lower() == ".vmdk" and (newer := newer_links(path)):  # type: ignore[arg-type]
+    if not isinstance(path, Path) or path.suffix.lower() != ".vmdk":
+        return
+    within = WITHIN.get()
+    if newer := newer_links(path, within.of(path) if within is not None else None):
         names = ", ".join(link.name for link in newer[:10])
         log.warning("%s: an older state, the guest went on in %s", path.name, names)

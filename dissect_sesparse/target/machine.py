@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dissect_sesparse.disk.chain import open_chain
 from dissect_sesparse.disk.errors import FileError, OptionError, SESparseError
 from dissect_sesparse.disk.folder import Folder, identity, is_regular
 from dissect_sesparse.disk.options import CHOICES, Options
+from dissect_sesparse.disk.walk import lineage
 from dissect_sesparse.evidence.changes import DiskState
-from dissect_sesparse.evidence.states import FrozenState, RunningDisk, frozen_states, lineage, list_of
+from dissect_sesparse.evidence.states import FrozenState, RunningDisk, frozen_states, list_of
 from dissect_sesparse.evidence.unread import unread_lists
 from dissect_sesparse.target.vm import OPENED_VM, OpenedVm, locate
 
@@ -31,9 +32,45 @@ def sesparse_disks(target: Target) -> list[SESparseContainer]:
 
 
 def inherited_options(target: Target) -> dict[str, Any]:
-    """The options that a child takes over: all but ``parent``, which belongs to the newest link alone."""
+    """The options that a child takes over: all but ``parent``, see :func:`opening_of`."""
     options = sesparse_disks(target)[0].chain.options
     return {name: getattr(options, name) for name in CHOICES}
+
+
+class Opening(NamedTuple):
+    """How a state of a disk is opened, so that it finds what the disk found and no more."""
+
+    within: Folder | None
+    """From where evidence names it; ``None`` where its own folder is the bound, as it was for the disk."""
+    parent: Path | None
+    """The parent that the user named, where the link that lacks it is part of the state."""
+
+
+def opening_of(target: Target, path: Path) -> Opening:
+    """How the descriptor of a state is opened."""
+    links = {identity(link.path): (disk.chain, link) for disk in sesparse_disks(target) for link in disk.chain.links}
+    folder = _folder_of(target)
+    if (own := links.get(identity(path))) is not None:
+        chain, link = own
+        within = None if link.folder == Folder(path.parent) else link.folder
+    elif folder is None:
+        return Opening(None, None)
+    else:
+        within = folder
+        met = (links.get(identity(step.path)) for step in lineage(path, folder))
+        if (own := next(filter(None, met), None)) is None:
+            return Opening(within, None)
+        chain, link = own
+    lacks = chain.named_parent_of
+    return Opening(within, chain.options.parent if lacks is not None and link.depth <= lacks else None)
+
+
+def _folder_of(target: Target) -> Folder | None:
+    """The folder of a target's VM, or of the first of its disks; nothing was read in it yet."""
+    vm: OpenedVm | None = target.props.get(OPENED_VM)
+    if vm is not None:
+        return vm.folder.anew()
+    return next((folder for disk in sesparse_disks(target) if (folder := disk.chain.links[0].folder)), None)
 
 
 _STATES = "dissect_sesparse.states"
@@ -49,26 +86,26 @@ def states_of(target: Target) -> list[FrozenState]:
 
 def _look_for_states(target: Target) -> list[FrozenState]:
     vm: OpenedVm | None = target.props.get(OPENED_VM)
+    folder = _folder_of(target)
+    if folder is None:
+        return []
     if vm is not None:
-        disks = [_running(disk, opened, vm.folder) for disk, opened in vm.disks]
-        folder, stem = vm.folder, vm.stem
+        disks = [_running(disk, opened, folder) for disk, opened in vm.disks]
+        stem = vm.stem
     else:  # a disk that was opened alone
-        disks = [RunningDisk("", disk.chain.name, _links(disk)) for disk in sesparse_disks(target)]
-        folders = [links[0].parent for links in (disk.links for disk in disks) if links]
-        if not folders:
-            return []
-        folder, stem = Folder(folders[0]), None
+        disks = [_of_ours("", disk.chain.name, disk) for disk in sesparse_disks(target)]
+        stem = None
 
     def place(disk: SnapshotDisk) -> Path:
         path = locate(folder, disk.filename)
-        if vm is None and not _is_related(path, disks):
+        if vm is None and not _is_related(path, disks, folder):
             raise FileError("it is another disk than the one that was opened")
         return path
 
     for unread in unread_lists(folder):
         target.log.warning("%s", unread.message)
     names = {path.name for disk in disks for path in disk.links}
-    states, problems = frozen_states(disks, list_of(folder.path, stem, names), place)
+    states, problems = frozen_states(disks, list_of(folder, stem, names), place, folder)
     for problem in problems:
         (target.log.warning if vm is not None else target.log.info)("%s", problem)
     return states
@@ -76,22 +113,33 @@ def _look_for_states(target: Target) -> list[FrozenState]:
 
 def _running(disk: VmDisk, opened: Container | None, folder: Folder) -> RunningDisk:
     if getattr(opened, "__type__", None) == "sesparse":
-        return RunningDisk(disk.node, disk.filename, _links(cast("SESparseContainer", opened)))
+        return _of_ours(disk.node, disk.filename, cast("SESparseContainer", opened))
     try:
         path = locate(folder, disk.filename)
     except SESparseError:
         return RunningDisk(disk.node, disk.filename, ())
-    return RunningDisk(disk.node, disk.filename, tuple(lineage(path)) if is_regular(path) else ())
+    steps = [step for step in lineage(path, folder) if step.path is not None and step.folder is not None]
+    return RunningDisk(
+        disk.node,
+        disk.filename,
+        tuple(step.path for step in steps if step.path is not None),
+        tuple(step.folder for step in steps if step.folder is not None),
+    )
+
+
+def _of_ours(node: str, name: str, disk: SESparseContainer) -> RunningDisk:
+    folders = tuple(folder for link in disk.chain.links if (folder := link.folder) is not None)
+    return RunningDisk(node, name, _links(disk), folders)
 
 
 def _links(disk: SESparseContainer) -> tuple[Path, ...]:
     return tuple(link.path for link in disk.chain.links if link.path is not None)
 
 
-def _is_related(path: Path, disks: list[RunningDisk]) -> bool:
+def _is_related(path: Path, disks: list[RunningDisk], folder: Folder) -> bool:
     """Whether a descriptor is based on a link of these disks."""
     known = {identity(link) for disk in disks for link in disk.links}
-    return is_regular(path) and any(identity(link) in known for link in lineage(path))
+    return is_regular(path) and any(identity(step.path) in known for step in lineage(path, folder))
 
 
 # States by name
@@ -127,7 +175,9 @@ def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState
         depth = next((link.depth for link in links if identity(link.path) == found), None)
         if depth is not None:
             return DiskState(disk.chain, depth)
-        return DiskState(open_chain(path, Options.collect(inherited_options(target))), 0)
+        opening = opening_of(target, path)
+        options = Options.collect({"parent": opening.parent}, inherited_options(target))
+        return DiskState(open_chain(path, options, within=opening.within), 0)
     return None
 
 
@@ -153,7 +203,10 @@ def _path_in(target: Target, state: FrozenState, disk: SESparseContainer) -> Pat
             return frozen.path
     vm: OpenedVm | None = target.props.get(OPENED_VM)
     node = next((told.node for told, opened in vm.disks if opened is disk), "") if vm is not None else ""
+    folder = _folder_of(target)
+    if folder is None:
+        return None
     for frozen in state.disks:
-        if (not node or frozen.node == node) and links.intersection(identity(path) for path in lineage(frozen.path)):
+        if (not node or frozen.node == node) and any(identity(s.path) in links for s in lineage(frozen.path, folder)):
             return frozen.path
     return None

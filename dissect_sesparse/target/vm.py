@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dissect.target import container
 from dissect.target.exceptions import LoaderError
@@ -17,15 +17,17 @@ from dissect.target.filesystems.zip import ZipFilesystem
 from dissect.target.loader import Loader
 
 from dissect_sesparse.disk.chain import MAX_DEPTH
-from dissect_sesparse.disk.detect import is_ours
+from dissect_sesparse.disk.detect import is_ours_at
 from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular
+from dissect_sesparse.disk.walk import UnusedParentError
 from dissect_sesparse.evidence.findings import Finding
 from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text
 from dissect_sesparse.evidence.stand_in import stand_in
 from dissect_sesparse.evidence.vmx import VirtualMachine, VmDisk, parse_vmx
 from dissect_sesparse.target.container import SESparseContainer
+from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +70,7 @@ class SESparseVmLoader(Loader):
         super().__init__(path, **kwargs)
         self.folder = Folder(self.vmx.resolve().parent if self.vmx is path else self.vmx.parent)
         self.stem = self.vmx.stem
+        self._unused: UnusedParentError | None = None
         self.vm = read_vmx(self.vmx)
 
     @staticmethod
@@ -105,24 +108,52 @@ class SESparseVmLoader(Loader):
                 target.log.debug("", exc_info=e)
         if reasons and not len(target.disks.entries):
             raise LoaderError(f"No disk of {self.vmx} can be opened: {'; '.join(reasons)}")
-        target.props[OPENED_VM] = OpenedVm(self.folder, self.stem, tuple(opened))
+        self._refuse_unused(opened)
+        target.props[OPENED_VM] = OpenedVm(self.folder.anew(), self.stem, tuple(opened))
 
     def _open(self, disk: VmDisk, target: Target) -> container.Container:
         """The container of a disk; where its descriptor is gone, of the newest state that is left."""
         path = locate(self.folder, disk.filename)
         if is_regular(path):
-            return container.open(path)
+            return self._contained(path)
         if exists(path):
             raise FileError("not a regular file", file=path, kind=Kind.IRREGULAR)
-        older = stand_in(path)
+        older = stand_in(path, self.folder)
         message = (
             f"the newest descriptor {path.name} is missing: this is the older state of {older.name}, without what the "
             "guest wrote since"
         )
         target.log.warning("%s: %s", disk.node, message)
-        opened = SESparseContainer(older)
+        opened = self._contained(older, ours=True)
         opened.notes.append(Finding("older-state", "error", message, 0, path))
         return opened
+
+    def _contained(self, path: Path, *, ours: bool = False) -> Any:
+        """Open a disk that the VM names: it may name no more than the VM.
+
+        A parent that the user names is that of one of the disks, the others are opened without.
+        """
+        within = WITHIN.set(self.folder)
+        options = URI_OPTIONS.get()
+        try:
+            return SESparseContainer(path) if ours else container.open(path)
+        except Exception as e:
+            if (unused := _unused_parent(e)) is None:
+                raise
+            self._unused = unused
+            without = URI_OPTIONS.set({name: value for name, value in options.items() if name != "parent"})
+            try:
+                return SESparseContainer(path) if ours else container.open(path)
+            finally:
+                URI_OPTIONS.reset(without)
+        finally:
+            WITHIN.reset(within)
+
+    def _refuse_unused(self, opened: list[tuple[VmDisk, container.Container | None]]) -> None:
+        """Refuse a parent that is that of no disk."""
+        chains = [getattr(disk, "chain", None) for _, disk in opened]
+        if self._unused is not None and all(chain is None or chain.named_parent_of is None for chain in chains):
+            raise LoaderError(str(self._unused)) from self._unused
 
     def _tell_others(self, target: Target) -> None:
         """A folder is taken for its VM: what else lies in it is not looked at, and that is said."""
@@ -140,11 +171,19 @@ def configurations(path: Path) -> list[Path]:
     if _is_configuration(path):
         return [path]
     if is_folder(path):
-        return sorted(entry for entry in path.iterdir() if _is_configuration(entry))
+        return [entry for entry in sorted(path.iterdir()) if _is_configuration(entry) and _is_no_way_out(entry, path)]
     if (archive := _ARCHIVES.get(path.suffix.lower())) is not None and is_regular(path):
         root = archive(path.open("rb")).path("/")
         return sorted(entry for entry in root.rglob("*.vm*x") if _is_configuration(entry))
     return []
+
+
+def _is_no_way_out(vmx: Path, folder: Path) -> bool:
+    """Whether a ``.vmx`` that lies in a folder may be opened: a link in it may lead no further than its disks may."""
+    if Folder(folder).is_no_wider(vmx):
+        return True
+    log.warning("%s is a link that leads out of %s, it is not opened: name the file itself", vmx, folder.parent)
+    return False
 
 
 def _is_configuration(path: Path) -> bool:
@@ -177,26 +216,30 @@ def _has_our_disk(vmx: Path) -> bool:
     try:
         folder = Folder(vmx.resolve().parent)
         # Also by a disk that is not present: dissect's own loader would open it.
-        return any(_is_our_disk(locate(folder, disk.filename)) for disk in read_vmx(vmx).disks[:MAX_DEPTH])
+        return any(_is_our_disk(locate(folder, disk.filename), folder) for disk in read_vmx(vmx).disks[:MAX_DEPTH])
     except SESparseError:
         return False
 
 
-def _is_our_disk(path: Path) -> bool:
+def _is_our_disk(path: Path, folder: Folder) -> bool:
     if not is_regular(path):
         beside = path.with_name(f"{path.stem}-sesparse.vmdk")
-        return not exists(path) and (is_regular(beside) or _stands_in(path))
-    with path.open("rb") as fh:
-        return is_ours(fh, path)
+        return not exists(path) and (is_regular(beside) or _stands_in(path, folder))
+    return is_ours_at(path, folder)
 
 
-def _stands_in(path: Path) -> bool:
+def _stands_in(path: Path, folder: Folder) -> bool:
     try:
-        older = stand_in(path)
+        return is_ours_at(stand_in(path, folder), folder)
     except SESparseError:
         return False
-    with older.open("rb") as fh:
-        return is_ours(fh, older)
+
+
+def _unused_parent(error: BaseException | None) -> UnusedParentError | None:
+    """Whether a disk was refused because a parent was named that it does not lack; dissect wraps errors in others."""
+    while error is not None and not isinstance(error, UnusedParentError):
+        error = error.__cause__
+    return error
 
 
 def reason_of(error: BaseException) -> str:
