@@ -69,6 +69,9 @@ DELETED = {
     "Windows/Temp/kb5035849.tmp": "9fffd0e6648fae16a5fe4344ae9b2fb454a9bd8943da76c922b806d252273b39",
 }
 
+# Of these, the ones that no snapshot ever had: their bytes lie where they were, and nothing proves whose they are
+LIKELY = {"Users/admin/AppData/keylog.txt", "Users/admin/AppData/staging.zip", "Windows/Temp/kb5035849.tmp"}
+
 # With three snapshots: written and deleted in delta 3. Its MFT record is the one that customers.csv had, so that only the
 # MFT of snapshot 3 still names that one as deleted
 THIRD_DELETED = {

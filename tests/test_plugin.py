@@ -139,6 +139,7 @@ FIELDS = {
         ("string", "filesystem"),
         ("string", "named_by"),
         ("string", "state"),
+        ("string", "basis"),
     ],
 }
 """What others rely on, in order."""

@@ -15,12 +15,12 @@ from file_states import content
 from hypothesis import given
 from hypothesis import strategies as st
 from target_fixtures import example_vm, snapshot_of  # noqa: F401
-from test_ntfs_files import CHANGED, COMPLETE, PARTIAL
+from test_ntfs_files import COMPLETE, LIKELY, PARTIAL
 
 from dissect_sesparse.cli import main
 from dissect_sesparse.disk.chain import open_chain
 from dissect_sesparse.evidence import recover_files
-from dissect_sesparse.evidence.deleted import DeletedFile
+from dissect_sesparse.evidence.deleted import DeletedFile, Piece
 from dissect_sesparse.evidence.recover import Source, recover
 from dissect_sesparse.evidence.safe_name import SafePaths, name_key
 from dissect_sesparse.evidence.sparse_file import PARTIAL as UNFINISHED
@@ -33,23 +33,30 @@ def run(path: Path, out: Path) -> int:
 
 
 def named(out: Path) -> dict[str, dict]:
-    """The lines of files by their path."""
+    """The lines of files by their path; of one that was changed since a snapshot what that has is ``PATH@``."""
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {line["path"]: line for line in lines if "path" in line}
+    found = {
+        f"{line['path']}@" * (line["named_by"] == "snapshot") or line["path"]: line for line in lines if "path" in line
+    }
+    return {name[:-1] if name.endswith("@") and name[:-1] not in found else name: line for name, line in found.items()}
 
 
 def test_example(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
     before = snapshot_of(example_vm.parent)
     assert run(example_vm, tmp_path / "out") == 0
-    assert f"deleted files: {len(make_vm.DELETED)} complete" in capsys.readouterr().out
+    likely = len(make_vm.LIKELY)
+    assert f"deleted files: {len(make_vm.DELETED) - likely} complete, {likely} likely" in capsys.readouterr().out
     lines = named(tmp_path / "out")
     assert set(lines) == set(make_vm.DELETED)
     for path, line in lines.items():
         data = (tmp_path / "out" / line["file"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == line["digest"]["sha256"] == make_vm.DELETED[path]
-        assert (line["state"], line["size"], line["recovered"]) == ("complete", len(data), len(data))
+        state = "likely" if path in make_vm.LIKELY else "complete"
+        assert (line["state"], line["size"], line["recovered"]) == (state, len(data), len(data))
         assert line["file"].endswith(path)
-        assert line["ranges"] is None
+        assert line["file"].startswith("likely/" if state == "likely" else "files/")
+        assert line["likely_ranges"] == ([[0, len(data)]] if state == "likely" else None)
+        assert line["basis"]
     assert snapshot_of(example_vm.parent) == before
     written = snapshot_of(tmp_path / "out")
     assert run(example_vm, tmp_path / "out") == 0
@@ -62,24 +69,28 @@ def test_all_of_a_volume(tmp_path: Path) -> None:
     path = file_states.build("ntfs", tmp_path / "vm").write()
     assert run(path, tmp_path / "out") == 0
     lines = named(tmp_path / "out")
-    assert set(lines) == {*COMPLETE, *PARTIAL}
-    for name, (_, _, data) in COMPLETE.items():
+    assert set(lines) == {*COMPLETE, *LIKELY, *PARTIAL}
+    for name, (_, _, data) in (COMPLETE | LIKELY).items():
         assert (tmp_path / "out" / lines[name]["file"]).read_bytes() == data
-    assert bytes(CHANGED) == (tmp_path / "out" / lines["changed.bin"]["file"]).read_bytes()
+        assert lines[name]["file"].startswith("likely/" if name in LIKELY else "files/")
+    assert lines["changed.bin"]["ranges"], "what nobody wrote to is proven"
     for name, (_, size) in PARTIAL.items():
         expected, whole = bytearray(size), content(name, size)
-        for offset, length in lines[name]["ranges"]:
+        ranges = lines[name]["likely_ranges"]
+        for offset, length in ranges:
             expected[offset : offset + length] = whole[offset : offset + length]
         assert (tmp_path / "out" / lines[name]["file"]).read_bytes() == bytes(expected)
-        assert sum(length for _, length in lines[name]["ranges"]) == lines[name]["recovered"]
-        starts = {offset for offset, _ in lines[name]["ranges"]}
-        assert not starts & {offset + length for offset, length in lines[name]["ranges"]}, "as long as can be"
-    found = [p for p in (tmp_path / "out" / "files").rglob("*") if p.is_file()]
+        assert (lines[name]["ranges"], lines[name]["recovered"]) == ([], 0), "nothing of it is proven"
+        assert not {offset for offset, _ in ranges} & {offset + length for offset, length in ranges}, (
+            "as long as can be"
+        )
+    found = [p for folder in ("files", "likely") for p in (tmp_path / "out" / folder).rglob("*") if p.is_file()]
     assert {p.relative_to(tmp_path / "out").as_posix() for p in found} == {line["file"] for line in lines.values()}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     told = report["disks"][0]["deleted_files"]
     assert told["complete"]["files"] == len(COMPLETE)
-    assert told["partial"]["bytes"] == sum(lines[name]["recovered"] for name in PARTIAL)
+    assert told["likely"]["files"] == len(LIKELY)
+    assert told["partial"] == {"files": len(PARTIAL), "bytes": 0}
     assert told["warnings"] == []
 
 
@@ -101,13 +112,13 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recover(sources(path), tmp_path / "whole")
     real, count = recover_files._Output.put, 0
 
-    def breaks(self: object, offset: int, data: bytes) -> None:
+    def breaks(self: object, piece: Piece) -> None:
         nonlocal count
-        count += 1
+        count += piece.proven or not self._only_proven  # type: ignore[attr-defined]  # else it is refused, and comes again
         if count in (5, 9):
-            real(self, offset, data[: len(data) // 2])  # type: ignore[arg-type]
+            real(self, piece._replace(data=piece.data[: len(piece.data) // 2]))  # type: ignore[arg-type]
             raise KeyboardInterrupt
-        real(self, offset, data)  # type: ignore[arg-type]
+        real(self, piece)  # type: ignore[arg-type]
 
     monkeypatch.setattr(recover_files._Output, "put", breaks)
     for _ in range(2):
@@ -137,7 +148,7 @@ def test_changed_files_are_told(tmp_path: Path, change: str) -> None:
         assert not recover(sources(path), tmp_path / "out").verified
         assert file.read_bytes() == before
         return
-    offset = line["ranges"][0][0] if change == "flip" else line["ranges"][0][0] - 10  # in a hole
+    offset = line["likely_ranges"][0][0] - (0 if change == "flip" else 10)  # or in a hole
     with file.open("r+b") as fh:
         fh.seek(offset)
         fh.write(b"\x5a")
@@ -231,7 +242,8 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
 
     def deleted(name: str) -> DeletedFile:
         fields = {"volume": "..", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"}
-        return DeletedFile(link=chain.links[0], path=name, size=4, pieces=lambda: iter([(0, b"data")]), **fields)  # type: ignore[arg-type]
+        pieces = [Piece(0, b"data", True)]
+        return DeletedFile(link=chain.links[0], path=name, size=4, proof="", pieces=lambda: iter(pieces), **fields)  # type: ignore[arg-type]
 
     chain = open_chain(file_states.build("ntfs", tmp_path / "vm").write())
     out = tmp_path / "deep" / "out"
@@ -256,18 +268,18 @@ def test_nothing_left_and_very_many_ranges(tmp_path: Path, monkeypatch: pytest.M
 
     def deleted(warn: object) -> list[DeletedFile]:
         make = lambda path, size, pieces: DeletedFile(  # noqa: E731
-            link=chain.links[0], path=path, size=size, pieces=lambda: iter(pieces), **fields
+            link=chain.links[0], path=path, size=size, proof="", pieces=lambda: iter(pieces), **fields
         )
         return [
             make("nothing", 1 << 62, []),
-            make("holes", 100, [(at, b"x") for at in range(0, 100, 10)]),
+            make("holes", 100, [Piece(at, b"x", True) for at in range(0, 100, 10)]),
             make("empty", 0, []),
         ]
 
     report = recover([Source(chain, files=deleted)], tmp_path / "out").report["disks"][0]["deleted_files"]
     lines = named(tmp_path / "out")
     assert lines["nothing"]["file"] is None
-    assert report["nothing"] == {"files": 1, "bytes": 0}
+    assert report["none"] == {"files": 1, "bytes": 0}
     assert lines["holes"]["ranges"] == [[0, 1], [10, 1], [20, 1]]
     assert lines["holes"]["more_ranges"] == 7
     assert (tmp_path / "out" / lines["holes"]["file"]).read_bytes() == (b"x" + bytes(9)) * 10

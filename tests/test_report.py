@@ -19,7 +19,7 @@ from target_fixtures import NEWEST, add_delta, example_vm, small_chain, snapshot
 
 from dissect_sesparse import cli, open_chain
 from dissect_sesparse.commands import report as command
-from dissect_sesparse.evidence.deleted import DeletedFile
+from dissect_sesparse.evidence.deleted import DeletedFile, Piece
 from dissect_sesparse.evidence.findings import Finding, findings
 from dissect_sesparse.evidence.links import summaries
 from dissect_sesparse.evidence.map import label
@@ -115,7 +115,8 @@ def test_deleted_files_by_name(example_vm: Path, tmp_path: Path, capsys: pytest.
     for path, digest in make_vm.DELETED.items():
         (row,) = (row for row in re.findall(r"<tr>.*?</tr>", text) if f">{path}</bdi>" in row)
         assert digest in row
-        assert "<td>complete</td>" in row
+        assert f"<td>{'likely' if path in make_vm.LIKELY else 'complete'}</td>" in row
+        assert ("nothing tells by whom last" in row) == (path in make_vm.LIKELY)
     assert not any(f">{path}</bdi>" in text for path in make_vm.LIVE)
     assert cli.main(["report", str(example_vm), "-o", str(out), "--no-hash", "--no-files", "--force"]) == 0
     text = out.read_text("utf-8")
@@ -142,7 +143,8 @@ def test_deleted_files_are_counted_cut_and_harmless(folder: Path, monkeypatch: p
                 None,
                 "ntfs",
                 "mft",
-                lambda data=data: iter([(0, data)]),
+                "a proof",
+                lambda data=data: iter([Piece(0, data, True)] if data else ()),
             )
         raise RecoverError("a bad sector")
 
@@ -150,7 +152,7 @@ def test_deleted_files_are_counted_cut_and_harmless(folder: Path, monkeypatch: p
         link = chain.links[0]
         made = report([Source(chain, files=files)], hashes=False)
     (disk,) = made.disks
-    assert disk.files == {"complete": 1, "partial": 2, "nothing": 1}
+    assert disk.files == {"complete": 1, "likely": 0, "partial": 2, "none": 1}
     assert [row.recovered.size for row in made.files.rows] == [10, 7, 5]
     assert made.files.total == 4
     assert disk.problems == ("The list of deleted files is not complete: a bad sector",)

@@ -15,6 +15,7 @@ from dissect_sesparse.commands.opening import (
     progress_bar,
     with_files,
 )
+from dissect_sesparse.evidence.deleted import FILE_STATES
 from dissect_sesparse.evidence.recover import recover
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def _lines(recovery: Recovery) -> Iterator[str]:
         if unreadable := disk["unmapped_unreadable"] + 4096 * disk["unreferenced_unreadable_grains"]:
             yield f"{disk['disk']}: {unreadable} bytes of its files cannot be read, and are not recovered"
         if (files := disk.get("deleted_files")) is not None:
-            told = [f"{files[state]['files']} {state}" for state in ("complete", "partial") if files[state]["files"]]
-            lost = f"; {files['nothing']['files']} of which nothing is left" if files["nothing"]["files"] else ""
+            told = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
+            lost = f"; {files['none']['files']} of which nothing is left" if files["none"]["files"] else ""
             yield f"{disk['disk']}: deleted files: {', '.join(told) or 'none'}{lost}"
             yield from files["warnings"]
         if disk["reason"]:

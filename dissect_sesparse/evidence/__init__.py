@@ -17,8 +17,13 @@
     journals   the records of the journals, and what became of a dirty one
     ranges     a set of ranges
     deleted    a deleted file, and what can be had of it
+    mft_record  what one record of an NTFS volume's MFT tells
     mft        which deleted files the MFTs of all states of an NTFS volume name
-    ntfs_files  which of their bytes are surely their own
+    mft_paths  their paths
+    ntfs_layout  where the bytes of their data streams are
+    ntfs_bitmap  which clusters are in use
+    ntfs_content  their bytes, as a state has them, or from the time in which they were deleted
+    ntfs_files  what is told of them, and what proves it
     audit      an extent's tables against one another, against its free bitmap and against its backmap
     headers    its headers against one another and against the file's size
     spare      the bytes of its metadata that nothing uses, and text that leaked into them

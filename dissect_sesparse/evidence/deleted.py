@@ -1,4 +1,24 @@
-"""A file that the guest deleted: what names it, and those of its bytes that are surely its own."""
+"""A file that the guest deleted: what names it, which of its bytes are there, and which of these are proven its own.
+
+That nobody else claims a byte proves nothing: who wrote it last may be gone too. So each piece of a file is one of
+
+- *proven*: there is positive evidence. A state of the disk has the file, and its file system says that these bytes are its
+  own; or they are in the file's own record; or they are where such a state has them, and the link shows that nobody wrote
+  there until the file was deleted.
+- *likely*: they lie where the file was, and nothing that is known contradicts that they are its own.
+- left out: they cannot be had, or are another file's, or something contradicts them.
+
+From the pieces follows the state of the file:
+
+- ``complete``: all of it is there and proven.
+- ``likely``: all of it is there, and some is only likely. What is recovered is all of it.
+- ``partial``: something is missing. What is recovered is what is proven, and nothing else; the basis says how much more is
+  likely.
+- ``none``: there is nothing of it, or nothing tells how long it was.
+
+A file that was changed since the last state that has it may be two files here: as it was when it was deleted, which is then
+likely at the best, and as that state has it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +34,18 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 """Bytes of a piece at the most."""
+FILE_STATES: tuple[str, ...] = ("complete", "likely", "partial", "none")
+"""How much of a file there is."""
+
+
+class Piece(NamedTuple):
+    """Some bytes of a file."""
+
+    offset: int
+    """In the file, in bytes."""
+    data: bytes
+    proven: bool
+    """Whether there is positive evidence that they are its own; else they are likely its own."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +67,16 @@ class DeletedFile:
     filesystem: str
     named_by: str
     """``mft``: a deleted record of the MFT; ``snapshot``: an older state of the disk, in which it is not deleted."""
-    pieces: Callable[[], Iterator[tuple[int, bytes]]] = field(repr=False)
-    """Makes an iterator over offset in the file and bytes, ascending, of all that is surely its own; what it leaves out is
-    not there any more, or is another file's."""
+    proof: str
+    """What proves those of its bytes that are proven."""
+    pieces: Callable[[], Iterator[Piece]] = field(repr=False)
+    """Makes an iterator over what there is of it, by ascending offset, no two overlapping."""
+    doubt: str = ""
+    """Why the others are only likely."""
+    known: bool = True
+    """Whether its size is known. Of a file of no bytes nothing else would tell that it was empty."""
+    lost: str = ""
+    """Why there is nothing of it, where its record tells."""
     place: int | None = None
     """Where on the disk its volume starts; ``None`` where it is not one piece of the disk."""
     atime: datetime | None = None
@@ -47,31 +86,83 @@ class Recovered(NamedTuple):
     """What was recovered of a file."""
 
     size: int
-    """Bytes."""
+    """Bytes. Of a file that is partial those that are proven."""
     digest: tuple[str, str, str] | None
     """MD5, SHA-1 and SHA-256 of those bytes, one behind the other; ``None`` where a file of some size has none."""
     state: str
-    """``complete`` or ``partial``."""
+    """One of :data:`FILE_STATES`."""
+    basis: str
+    """Why these bytes are its own."""
+    likely: int
+    """Bytes that are only likely its own."""
 
 
-def measure(file: DeletedFile, put: Callable[[int, bytes], None] | None = None) -> Recovered:
+class _Hashes:
+    """The three digests of some bytes, and how many these are."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hashes = [hashlib.md5(usedforsecurity=False), hashlib.sha1(usedforsecurity=False), hashlib.sha256()]
+
+    def update(self, data: bytes) -> None:
+        self.size += len(data)
+        for each in self._hashes:
+            each.update(data)
+
+    def copy(self) -> _Hashes:
+        new = _Hashes()
+        new.size, new._hashes = self.size, [each.copy() for each in self._hashes]
+        return new
+
+    @property
+    def digest(self) -> tuple[str, str, str]:
+        md5, sha1, sha256 = (each.hexdigest() for each in self._hashes)
+        return md5, sha1, sha256
+
+
+def measure(file: DeletedFile, put: Callable[[Piece], None] | None = None) -> Recovered:
     """Count and hash what can be recovered of a file.
 
     Args:
         file: The file.
-        put: Gets each offset in the file and its bytes.
+        put: Gets each piece.
     """
-    hashes = [hashlib.md5(usedforsecurity=False), hashlib.sha1(usedforsecurity=False), hashlib.sha256()]
-    size = 0
-    for offset, data in file.pieces():
-        size += len(data)
-        for each in hashes:
-            each.update(data)
+    whole = proven = _Hashes()  # the same until something is only likely
+    for piece in file.pieces():
+        if piece.proven:
+            if proven is not whole:
+                proven.update(piece.data)
+        elif proven is whole:
+            proven = whole.copy()
+        whole.update(piece.data)
         if put is not None:
-            put(offset, data)
-    md5, sha1, sha256 = (each.hexdigest() for each in hashes)
-    digest = (md5, sha1, sha256) if size or not file.size else None
-    return Recovered(size, digest, "complete" if size == file.size else "partial")
+            put(piece)
+    state = _state(file, whole.size, proven.size)
+    counted = whole if state in ("complete", "likely") else proven
+    digest = counted.digest if counted.size or state == "complete" else None
+    likely = whole.size - proven.size
+    return Recovered(counted.size, digest, state, _basis(file, state, proven.size, likely), likely)
+
+
+def _state(file: DeletedFile, size: int, proven: int) -> str:
+    if not file.known or (file.size and not size):
+        return "none"
+    if size < file.size:
+        return "partial"
+    return "complete" if proven == size else "likely"
+
+
+def _basis(file: DeletedFile, state: str, proven: int, likely: int) -> str:
+    if state == "complete":
+        return file.proof
+    if state == "none":
+        return "only its name is known" + (f": {file.lost}" if file.lost else "")
+    parts = [f"{proven} bytes are proven: {file.proof}"] if proven else []
+    if likely:
+        parts.append(f"{likely} bytes are only likely: {file.doubt}")
+    if state == "partial":
+        parts.append(f"{file.size - proven - likely} bytes are not there, or are not its own any more")
+    return "; ".join(parts)
 
 
 class Budget:
@@ -86,19 +177,19 @@ class Budget:
         self.left = left
         self._warn = warn
 
-    def of(self, pieces: Iterator[tuple[int, bytes]], path: str) -> Iterator[tuple[int, bytes]]:
+    def of(self, pieces: Iterator[Piece], path: str) -> Iterator[Piece]:
         """The pieces of a file, until there are no bytes left, or the file system trips over them: that is said."""
         try:
-            for offset, data in pieces:
-                if self.left < len(data):
+            for piece in pieces:
+                if self.left < len(piece.data):
                     if self.left >= 0:
                         self._warn(
                             "its deleted files claim more bytes than its disk ever had, the rest is not recovered"
                         )
                     self.left = -1
                     return
-                self.left -= len(data)
-                yield offset, data
+                self.left -= len(piece.data)
+                yield piece
         except Exception as e:  # what there is of it counts
             self._warn(f"{path}: not all of it is looked at: {e or type(e).__name__}")
 

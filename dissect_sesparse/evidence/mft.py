@@ -10,47 +10,36 @@ A deleted record has the sequence number that the file had, or the next one: Win
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dissect.ntfs.attr import AttributeHeader
 from dissect.ntfs.c_ntfs import (
     ATTRIBUTE_TYPE_CODE,
     FILE_FILE_NAME_INDEX_PRESENT,
-    FILE_NAME_DOS,
-    FILE_NUMBER_ROOT,
     FILE_RECORD_SEGMENT_IN_USE,
     c_ntfs,
 )
 from dissect.ntfs.mft import MftRecord
 from dissect.ntfs.util import segment_reference
 
+from dissect_sesparse.evidence.mft_record import changed_at, check, creation_time
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dissect.ntfs.attr import Attribute
     from dissect.ntfs.ntfs import NTFS
 
 MAX_RECORDS = 1 << 24
 """Of an MFT: 16 million files."""
 MAX_FILES = 500_000
 """Deleted files of a volume."""
-MAX_ATTRIBUTE_LIST = 256 * 1024
-"""Bytes: the limit of NTFS itself."""
-MAX_DEPTH = 255
-"""Folders above a file."""
 FIRST_FILE = 24
 """The records before it are the file system's own."""
 _BATCH = 512
 """Records that are read together."""
 _HEADER = c_ntfs._FILE_RECORD_SEGMENT_HEADER
 _FLAGS: int = _HEADER.fields["Flags"].offset  # type: ignore[assignment]
-
-
-class MftError(Exception):
-    """A record says what no record of NTFS can say."""
 
 
 @dataclass(frozen=True)
@@ -237,124 +226,3 @@ class _Segment:
         record.segment = self.segment
         check(record)
         return record
-
-
-def check(record: MftRecord) -> None:
-    """Refuse a record whose attributes cannot be gone through in bounded time and memory.
-
-    Raises:
-        MftError: If that is so.
-    """
-    fh, offset = io.BytesIO(record.data or b""), record.header.FirstAttributeOffset  # type: ignore[union-attr]
-    while True:
-        try:
-            header = AttributeHeader(fh, offset, record)
-        except EOFError:
-            return
-        if header.type == ATTRIBUTE_TYPE_CODE.END:
-            return
-        if header.record_length == 0:
-            raise MftError("an attribute of no length")
-        if header.type == ATTRIBUTE_TYPE_CODE.ATTRIBUTE_LIST and not 0 <= header.size <= MAX_ATTRIBUTE_LIST:
-            raise MftError(f"an attribute list of {header.size} bytes, expected at most {MAX_ATTRIBUTE_LIST}")
-        offset += header.record_length
-
-
-def streams(record: MftRecord) -> dict[str, list[Attribute]]:
-    """The data streams of a record by name, those of records that went to another file since left out; "" is the file's own.
-
-    The pieces of each are in the order of the file.
-    """
-    found: dict[str, list[Attribute]] = {}
-    for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.DATA]:
-        owner = attribute.record
-        if owner is not None and owner.segment != record.segment:
-            base = owner.header.BaseFileRecordSegment  # type: ignore[union-attr]
-            if segment_reference(base) != record.segment:
-                continue
-        found.setdefault(attribute.header.name, []).append(attribute)
-    return {name: sorted(pieces, key=lambda piece: piece.header.lowest_vcn or 0) for name, pieces in found.items()}
-
-
-def _standard(record: MftRecord) -> Any:
-    return record.attributes.STANDARD_INFORMATION
-
-
-def creation_time(record: MftRecord) -> int | None:
-    """When the file was made, in nanoseconds since 1970; ``None`` where that is not told."""
-    try:
-        return _standard(record).creation_time_ns
-    except Exception:
-        return None
-
-
-def changed_at(record: MftRecord) -> int:
-    """The newest of a file's times, in nanoseconds since 1970; 0 where none is told.
-
-    A file that got the clusters of a deleted one was made after that one's last change.
-    """
-    try:
-        standard = _standard(record)
-        return max(standard.creation_time_ns, standard.last_modification_time_ns, standard.last_change_time_ns)
-    except Exception:
-        return 0
-
-
-class Paths:
-    """Full paths, also through folders that are deleted.
-
-    Args:
-        views: The volume in all states of the disk that have it, newest first.
-    """
-
-    def __init__(self, views: Sequence[NtfsView]):
-        self._views = views
-
-    def of(self, record: MftRecord, view: NtfsView) -> str:
-        """The path of a file from its volume's root, with slashes.
-
-        Args:
-            record: Its record.
-            view: The state that has the record. A folder that is gone there is looked for in older states.
-
-        Raises:
-            MftError: If it has no name.
-        """
-        states = [view, *(other for other in self._views if other.depth > view.depth)]
-        name = _name(record)
-        if name is None:
-            raise MftError(f"MFT record {record.segment} has no name")
-        parts, seen = [], set()
-        while name is not None:
-            parts.append(name.FileName.replace("/", "_"))
-            parent = segment_reference(name.ParentDirectory)
-            if parent == FILE_NUMBER_ROOT:
-                break
-            if parent in seen or len(seen) >= MAX_DEPTH:
-                parts.append("<recursion>")
-                break
-            seen.add(parent)
-            name = _folder_name(states, parent, name.ParentDirectory.SequenceNumber)
-            if name is None:
-                parts.append(f"<folder {parent:#x} is gone>")
-        return "/".join(reversed(parts)).encode("utf-8", "backslashreplace").decode()
-
-
-def _name(record: MftRecord) -> Any:
-    """The first of a record's names that is no short one of DOS, if it has any."""
-    names = [attribute.attribute.attr for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.FILE_NAME]]
-    return next((name for name in names if name.Flags != FILE_NAME_DOS), names[0] if names else None)
-
-
-def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any:
-    """The name of a folder in the first state that has it, or has it deleted."""
-    for view in states:
-        with suppress(Exception):  # then an older state may have it
-            record = view.record(segment)
-            check(record)
-            header = record.header
-            free = not header.Flags & FILE_RECORD_SEGMENT_IN_USE  # type: ignore[union-attr]
-            told = header.SequenceNumber  # type: ignore[union-attr]
-            if record.is_dir() and (told == sequence or (free and told == sequence % 0xFFFF + 1)):
-                return _name(record)
-    return None

@@ -1,8 +1,10 @@
-"""The recovery of one disk's deleted files, under their paths: ``files/DISK/VOLUME/PATH``.
+"""The recovery of one disk's deleted files, under their paths: ``files/DISK/VOLUME/PATH``, or ``likely/DISK/VOLUME/PATH``.
 
-A file that is partial has zeros where it is not recovered; its line in the manifest tells the ranges that are. One of which
-nothing is left has a line and no file. Names of the evidence are made safe, see ``safe_name``; the line has the real one.
-A file gets the times that it had in the guest, where the system can write these down; the line has them always.
+In ``files`` are only bytes that are proven the file's own; a file any byte of which is only likely its own is in ``likely``.
+A file that is partial has zeros where it is not recovered. Its line in the manifest tells the ranges that are proven, and
+those that are likely. One of which nothing is left has a line and no file. Names of the evidence are made safe, see
+``safe_name``; the line has the real one. A file gets the times that it had in the guest, where the system can write these
+down; the line has them always.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.evidence.content import signature
-from dissect_sesparse.evidence.deleted import measure
+from dissect_sesparse.evidence.deleted import FILE_STATES, measure
 from dissect_sesparse.evidence.safe_name import SafePaths
 from dissect_sesparse.evidence.sparse_file import OutputFile
 from dissect_sesparse.evidence.writing import TooLargeError
@@ -23,17 +25,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dissect_sesparse.disk.chain import Chain
-    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+    from dissect_sesparse.evidence.deleted import DeletedFile, Piece, Recovered
     from dissect_sesparse.evidence.json_lines import JsonLines
     from dissect_sesparse.evidence.writing import OutputFolder
 
 log = logging.getLogger(__name__)
 NAME = "files"
-"""The folder for what is a file's own."""
+"""The folder of files in which all bytes are proven their own."""
 LIKELY = "likely"
-"""The folder for what only may be a file's own: never among the proven ones."""
-FOLDERS = {"likely": LIKELY}
-"""By the state of a file; all others are in :data:`NAME`."""
+"""The folder of files in which some bytes are only likely their own."""
 MAX_RANGES = 100_000
 """Ranges of one file that the manifest lists."""
 
@@ -65,37 +65,40 @@ class FilesRecovery:
         for file in files(self._warnings.append):
             self._one(file)
         return {
-            **{
-                state: {"files": self._counts[state], "bytes": self._bytes[state]}
-                for state in ("complete", "partial", "nothing")
-            },
+            **{state: {"files": self._counts[state], "bytes": self._bytes[state]} for state in FILE_STATES},
             "warnings": self._warnings,
         }
 
-    def _one(self, file: DeletedFile, state: str = "") -> None:
-        """Write one.
+    def _one(self, file: DeletedFile) -> None:
+        try:
+            self._into(NAME, file)
+        except _NotProvenError:
+            self._into(LIKELY, file)
 
-        Args:
-            file: The file.
-            state: What is known of its state before its bytes are read; it decides the folder, see :data:`FOLDERS`.
+    def _into(self, top: str, file: DeletedFile) -> None:
+        """Write one into one of the two folders.
+
+        Raises:
+            _NotProvenError: If that is the one for what is proven, and some of it is only likely.
         """
-        top = FOLDERS.get(state, NAME)
         parts = (top, *self._paths[top].of(self.stem, file.volume, *file.path.split("/")))
-        output = _Output(self.folder, parts, file.size)
+        output = _Output(self.folder, parts, file.size, only_proven=top == NAME)
         written = True
         try:
             recovered = measure(file, output.put)
-            if recovered.size or not file.size:
+            if recovered.state != "none":
                 self._finish(file, output)
         except TooLargeError as e:  # one hostile size never costs all other files
             self.unwritten.append(str(e))
             recovered, written = measure(file), False
+        except _NotProvenError:
+            output.discard()
+            raise
         finally:
             output.close()
-        state = recovered.state if recovered.size or not file.size else "nothing"
-        self._counts[state] += 1
-        self._bytes[state] += recovered.size
-        self._line(file, recovered, output, output.name if written and state != "nothing" else None)
+        self._counts[recovered.state] += 1
+        self._bytes[recovered.state] += recovered.size
+        self._line(file, recovered, output, output.name if written and recovered.state != "none" else None)
 
     def _finish(self, file: DeletedFile, output: _Output) -> None:
         if not output.finish(file.mtime, file.atime):
@@ -112,6 +115,7 @@ class FilesRecovery:
             "size": file.size,
             "recovered": recovered.size,
             "state": recovered.state,
+            "basis": recovered.basis,
             "digest": None,
             "signature": None,
             "mtime": file.mtime and file.mtime.isoformat(),
@@ -121,18 +125,56 @@ class FilesRecovery:
             "filesystem": file.filesystem,
             "named_by": file.named_by,
             "file": name,
-            "ranges": [list(each) for each in output.ranges] if recovered.state == "partial" else None,
-            "more_ranges": max(0, output.range_count - MAX_RANGES),
+            "ranges": output.proven.told if recovered.state in ("likely", "partial") else None,
+            "likely_ranges": output.likely.told if recovered.likely else None,
+            "more_ranges": output.proven.more + output.likely.more,
         }
         digest = None if recovered.digest is None else dict(zip(("md5", "sha1", "sha256"), recovered.digest))
         content = {"digest": digest, "signature": signature(output.head) if output.head else None}
         self.manifest.put(fields | content)
 
 
-class _Output:
-    """A recovered file. It is made when the first of its bytes is there."""
+class _NotProvenError(Exception):
+    """Some bytes are only likely the file's, and were not written."""
 
-    def __init__(self, folder: OutputFolder, parts: tuple[str, ...], size: int):
+
+class _Listed:
+    """The first of some ranges of a file, and how many there are."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+        self._count = 0
+
+    @property
+    def told(self) -> list[list[int]]:
+        return [list(each) for each in self._ranges]
+
+    @property
+    def more(self) -> int:
+        """How many are left out."""
+        return max(0, self._count - MAX_RANGES)
+
+    def add(self, offset: int, size: int) -> None:
+        if self._ranges and sum(self._ranges[-1]) == offset and self._count == len(self._ranges):
+            self._ranges[-1] = self._ranges[-1][0], self._ranges[-1][1] + size
+        else:
+            self._count += 1
+            if len(self._ranges) < MAX_RANGES:
+                self._ranges.append((offset, size))
+
+
+class _Output:
+    """A recovered file. It is made when the first of its bytes is there.
+
+    Args:
+        folder: All that is written.
+        parts: Its path in that.
+        size: Bytes of it.
+        only_proven: Whether only bytes that are proven get into it.
+    """
+
+    def __init__(self, folder: OutputFolder, parts: tuple[str, ...], size: int, *, only_proven: bool):
+        self._only_proven = only_proven
         self._folder = folder
         self._parts = parts
         self.name = "/".join(parts)
@@ -142,8 +184,8 @@ class _Output:
         """Up to where all that was not put is zeros."""
         self.head = b""
         """Its first bytes, where these are there."""
-        self.ranges: list[tuple[int, int]] = []
-        self.range_count = 0
+        self.proven = _Listed()
+        self.likely = _Listed()
 
     @property
     def written(self) -> int:
@@ -154,17 +196,15 @@ class _Output:
             self._file = OutputFile(self._folder, *self._parts, size=self._size)
         return self._file
 
-    def put(self, offset: int, data: bytes) -> None:
+    def put(self, piece: Piece) -> None:
         """Put bytes in. Zeros are there already."""
+        if self._only_proven and not piece.proven:
+            raise _NotProvenError
+        offset, data, _ = piece
         file = self._open()
         if not offset:
             self.head = data[:8192]
-        if self.ranges and sum(self.ranges[-1]) == offset and self.range_count == len(self.ranges):
-            self.ranges[-1] = self.ranges[-1][0], self.ranges[-1][1] + len(data)
-        else:
-            self.range_count += 1
-            if len(self.ranges) < MAX_RANGES:
-                self.ranges.append((offset, len(data)))
+        (self.proven if piece.proven else self.likely).add(offset, len(data))
         if data.strip(b"\x00"):
             file.expect_zeros(self._position, offset)
             file.put(offset, data)
@@ -175,6 +215,11 @@ class _Output:
         file = self._open()
         file.expect_zeros(self._position, self._size)
         return file.finish(mtime, atime)
+
+    def discard(self) -> None:
+        """Remove what was begun."""
+        if self._file is not None:
+            self._file.discard()
 
     def close(self) -> None:
         if self._file is not None:

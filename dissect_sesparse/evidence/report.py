@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.content import Content, describe
-from dissect_sesparse.evidence.deleted import DeletedFile, Recovered, measure
+from dissect_sesparse.evidence.deleted import FILE_STATES, DeletedFile, Recovered, measure
 from dissect_sesparse.evidence.findings import Finding, Once, findings
 from dissect_sesparse.evidence.inputs import InputFile, changed, folders_of, hashed, input_files, name_of
 from dissect_sesparse.evidence.links import state_of
@@ -38,8 +38,6 @@ MAX_CELLS = 40_000
 """Of all strips together."""
 _STRIP_CELLS = (64, 4000)
 """Of one strip: at the least, at the most."""
-FILE_STATES: tuple[str, ...] = ("complete", "partial", "nothing")
-"""Of deleted files."""
 LEVELS: tuple[str, ...] = ("error", "warning", "info")
 """Of findings, the gravest first."""
 
@@ -140,7 +138,7 @@ class DiskReport:
     levels: dict[str, int]
     """Findings by level."""
     files: dict[str, int] | None
-    """Deleted files by ``complete``, ``partial`` and ``nothing``, which is left of them; ``None``: not looked for."""
+    """Deleted files by how much of them there is (``evidence.deleted.STATES``); ``None``: not looked for."""
     file_warnings: tuple[str, ...]
     """Which deleted files are not told of, and why."""
     problems: tuple[str, ...]
@@ -333,7 +331,7 @@ class _Gathering:
         try:
             for file in source.files(warnings.append) if source.files is not None else ():
                 recovered = measure(file)
-                counts[recovered.state if recovered.size or not file.size else "nothing"] += 1
+                counts[recovered.state] += 1
                 self.files_total += 1
                 row = FileRow(source.chain.name, replace(file, pieces=_no_pieces), recovered)
                 _keep_largest(self.files, (recovered.size, -self.files_total, row))

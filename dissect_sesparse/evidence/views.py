@@ -49,6 +49,9 @@ class Origin(Enum):
     """Written in that time: the link has them, or had them and they are still surely there."""
     BELOW = "below"
     """Not written in that time: they are as the links below have them, also if the guest trimmed them since."""
+    BARE = "bare"
+    """The same, trimmed since, and its entry names no place. A grain that was written all the same looks alike if its place
+    was 0 and ESXi gave that to another since; so this alone proves nothing."""
     LOST = "lost"
     """Not to be had, or not surely theirs."""
 
@@ -83,7 +86,7 @@ class Period:
         if run.state == State.UNALLOCATED:
             return Origin.BELOW if self.below is not None else Origin.OWN  # nothing below: zeros from the start
         if run.state == State.UNMAPPED and run.place is None and self._never(run):
-            return Origin.BELOW
+            return Origin.BARE if self.below is not None else Origin.LOST
         return Origin.LOST
 
     @staticmethod

@@ -228,9 +228,9 @@ class SESparsePlugin(Plugin):
         """Yield one record for each file that the guest deleted, by name, with what can be recovered of it.
 
         On NTFS the deleted records of the MFT name files (``named_by`` is ``mft``), and on all file systems the older
-        states of the disk (``snapshot``). A file is ``complete`` where every byte comes from trimmed grains whose bytes
-        are there and surely its own, or from what nothing has overwritten since; else ``partial``, and ``digest`` is that
-        of the recovered bytes alone. ``link`` is the link in whose time the file was deleted, or the newest one that has it.
+        states of the disk (``snapshot``). A file is ``complete`` where every byte is proven its own, ``likely`` where
+        nothing contradicts it and nothing proves all of it, else ``partial``, or ``none``; ``basis`` says why. ``digest`` is
+        that of the recovered bytes alone, of a partial file those that are proven. ``link`` is the link in whose time the file was deleted, or the newest one that has it.
         """
         yield from self._of_each(self._files)
 
@@ -253,6 +253,7 @@ class SESparsePlugin(Plugin):
                 filesystem=file.filesystem,
                 named_by=file.named_by,
                 state=recovered.state,
+                basis=recovered.basis,
             )
 
     @export(record=[ChangeRecord, ChangedFileRecord])

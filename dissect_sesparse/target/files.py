@@ -24,7 +24,7 @@ from dissect.target.containers.raw import RawContainer
 from dissect.target.target import Target
 from dissect.util.stream import RangeStream
 
-from dissect_sesparse.evidence.deleted import Budget, DeletedFile, read_pieces
+from dissect_sesparse.evidence.deleted import Budget, DeletedFile, Piece, read_pieces
 from dissect_sesparse.evidence.mft import NtfsView
 from dissect_sesparse.evidence.ntfs_files import deleted_files as ntfs_deleted_files
 from dissect_sesparse.evidence.views import view_at
@@ -289,9 +289,10 @@ def _file(
         fh.seek(offset)
         return fh.read(length)
 
-    def pieces() -> Iterator[tuple[int, bytes]]:
+    def pieces() -> Iterator[Piece]:
         if 0 <= size <= chain.size:
-            yield from budget.of(read_pieces(read, 0, size, _UNIT, lambda error: None), path)
+            told = read_pieces(read, 0, size, _UNIT, lambda error: None)
+            yield from budget.of((Piece(offset, data, True) for offset, data in told), path)
 
     if not 0 <= size <= chain.size:
         tell(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
@@ -306,6 +307,7 @@ def _file(
         inode=info.st_ino or None,
         filesystem=state.fs.__type__,
         named_by="snapshot",
+        proof=f"its file system as of {chain.links[state.depth].name} has them",
         pieces=pieces,
         place=state.place,
     )

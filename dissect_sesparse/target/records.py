@@ -115,6 +115,7 @@ FileRecord = TargetRecordDescriptor(
         ("string", "filesystem"),
         ("string", "named_by"),
         ("string", "state"),
+        ("string", "basis"),
     ],
 )
 

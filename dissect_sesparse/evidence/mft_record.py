@@ -1,0 +1,121 @@
+"""What one record of an NTFS volume's MFT tells: its data streams, its times, and whether it can be gone through at all.
+
+dissect.ntfs reads records, and refuses one whose sectors are not of the same write (the update sequence).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dissect.ntfs.attr import AttributeHeader
+from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
+from dissect.ntfs.util import segment_reference
+
+if TYPE_CHECKING:
+    from dissect.ntfs.attr import Attribute
+    from dissect.ntfs.mft import MftRecord
+
+MAX_ATTRIBUTE_LIST = 256 * 1024
+"""Bytes: the limit of NTFS itself."""
+_ELSEWHERE = {0x80000017, 0x80000013, 0x80000006, 0x80000007, 0x80000008, 0xC0000004}
+"""Tags of reparse points of files whose content is not in their main stream: WOF, DEDUP, HSM2, SIS, WIM, HSM (ntifs.h)."""
+_CLOUD = 0x9000001A
+"""The same, of a file that is in a cloud; the second nibble counts up to F."""
+
+
+class MftError(Exception):
+    """A record says what no record of NTFS can say."""
+
+
+class Times(NamedTuple):
+    """What of a record changes with the file: times in 100 nanoseconds since 1601, and a number of the change journal."""
+
+    made: int
+    written: int
+    changed: int
+    """When anything of the record changed, a time that was set included."""
+    usn: int
+
+
+def check(record: MftRecord) -> None:
+    """Refuse a record whose attributes cannot be gone through in bounded time and memory.
+
+    Raises:
+        MftError: If that is so.
+    """
+    fh, offset = io.BytesIO(record.data or b""), record.header.FirstAttributeOffset  # type: ignore[union-attr]
+    while True:
+        try:
+            header = AttributeHeader(fh, offset, record)
+        except EOFError:
+            return
+        if header.type == ATTRIBUTE_TYPE_CODE.END:
+            return
+        if header.record_length == 0:
+            raise MftError("an attribute of no length")
+        if header.type == ATTRIBUTE_TYPE_CODE.ATTRIBUTE_LIST and not 0 <= header.size <= MAX_ATTRIBUTE_LIST:
+            raise MftError(f"an attribute list of {header.size} bytes, expected at most {MAX_ATTRIBUTE_LIST}")
+        offset += header.record_length
+
+
+def streams(record: MftRecord) -> dict[str, list[Attribute]]:
+    """The data streams of a record by name, those of records that went to another file since left out; "" is the file's own.
+
+    The pieces of each are in the order of the file.
+    """
+    found: dict[str, list[Attribute]] = {}
+    for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.DATA]:
+        owner = attribute.record
+        if owner is None or owner.segment == record.segment or _is_more_of(owner, record):
+            found.setdefault(attribute.header.name, []).append(attribute)
+    return {name: sorted(pieces, key=lambda piece: piece.header.lowest_vcn or 0) for name, pieces in found.items()}
+
+
+def _is_more_of(other: MftRecord, record: MftRecord) -> bool:
+    """Whether a record belongs to the same file: its number may have counted on when that was deleted, the reference not."""
+    base, header = other.header.BaseFileRecordSegment, record.header  # type: ignore[union-attr]
+    told: int = header.SequenceNumber  # type: ignore[union-attr]
+    return segment_reference(base) == record.segment and (
+        base.SequenceNumber == told or base.SequenceNumber % 0xFFFF + 1 == told
+    )
+
+
+def is_elsewhere(record: MftRecord) -> bool:
+    """Whether the content of a file is not in its main stream: compressed by Windows itself, deduplicated, in a cloud."""
+    for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.REPARSE_POINT]:
+        tag = int.from_bytes(attribute.header.data()[:4], "little")
+        if tag in _ELSEWHERE or tag & 0xFFFF0FFF == _CLOUD:
+            return True
+    return False
+
+
+def _standard(record: MftRecord) -> Any:
+    return record.attributes.STANDARD_INFORMATION
+
+
+def times_of(record: MftRecord) -> Times | None:
+    """What tells whether a file was changed; ``None`` where nothing does."""
+    try:
+        told = _standard(record).attr
+        return Times(told.CreationTime, told.LastModificationTime, told.LastChangeTime, told.Usn)
+    except Exception:  # whatever dissect.ntfs trips over
+        return None
+
+
+def creation_time(record: MftRecord) -> int | None:
+    """When the file was made, in 100 nanoseconds since 1601; ``None`` where that is not told."""
+    told = times_of(record)
+    return told.made if told is not None else None
+
+
+def changed_at(record: MftRecord) -> int:
+    """The newest of a file's times, in nanoseconds since 1970; 0 where none is told.
+
+    A file that got the clusters of a deleted one was made after that one's last change, if no time was set.
+    """
+    try:
+        standard = _standard(record)
+        return max(standard.creation_time_ns, standard.last_modification_time_ns, standard.last_change_time_ns)
+    except Exception:
+        return 0
