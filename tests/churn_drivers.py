@@ -1,0 +1,160 @@
+"""Drivers of real file systems, as ``churn.py`` uses them. A new one is a class with the same few methods, in ``DRIVERS``.
+
+Each works on the image of a partition, without a partition table. All need Linux and root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GRAIN = 4096
+UTC = {**os.environ, "TZ": "UTC"}
+
+
+class Driver(Protocol):
+    """A file system and the driver that changes it."""
+
+    name: str
+    size: int
+    """Bytes of the partition, whole grains."""
+    partition_type: int
+    """Of an MBR."""
+    features: frozenset[str]
+    """What it can: ``streams`` (a file's other streams, as NAME:STREAM), ``links`` (hard links), ``compress`` (a new folder
+    whose files are compressed), ``ctime`` (set back the time at which a record was changed), ``record`` (the bytes of the
+    partition may be taken while it is mounted)."""
+
+    def missing(self) -> str | None:
+        """What is not installed or allowed here; ``None`` where it can run."""
+        ...
+
+    def make(self, image: Path) -> None:
+        """Make the file system in a file of ``size`` bytes."""
+        ...
+
+    def mounted(self, image: Path) -> contextmanager[Path]:  # type: ignore[valid-type]
+        """Mount it for as long as the context lasts."""
+        ...
+
+    def free(self, image: Path) -> set[int]:
+        """The grains of the partition in which nothing is in use. Asked between mounts."""
+        ...
+
+    def set_back(self, path: Path, before: os.stat_result, record: bytes | None) -> None:
+        """Give a file the times that it had, as far as the driver can."""
+        ...
+
+    def path_of(self, told: str) -> str:
+        """The path that a file had before the driver hid it under another name until it is deleted."""
+        ...
+
+    def times(self, path: Path) -> bytes | None:
+        """What :meth:`set_back` gets as ``record``."""
+        ...
+
+
+def run(*command: object) -> bytes:
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True, env=UTC).stdout
+
+
+def needs(*tools: str) -> str | None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "it needs Linux and root: drivers mount images"
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lost = [tool for tool in tools if shutil.which(tool, path=path) is None]
+    return f"not installed: {', '.join(lost)}" if lost else None
+
+
+def spans_of_free(bitmap: bytes, count: int, size: int) -> set[int]:
+    """The grains without a block in use.
+
+    Args:
+        bitmap: A bit for each block, set where it is in use, the lowest first.
+        count: Blocks.
+        size: Bytes of a block.
+    """
+    used = {block * size // GRAIN for block in range(count) if bitmap[block // 8] >> block % 8 & 1}
+    used |= {((block + 1) * size - 1) // GRAIN for block in range(count) if bitmap[block // 8] >> block % 8 & 1}
+    return set(range(count * size // GRAIN)) - used
+
+
+class Ntfs:
+    """ntfs-3g."""
+
+    name = "ntfs"
+    partition_type = 0x07
+    features = frozenset({"streams", "links", "compress", "ctime", "record"})
+
+    def __init__(self, cluster: int = 4096, size: int = 6 << 20):
+        self.cluster = cluster
+        self.size = size
+
+    def missing(self) -> str | None:
+        if not Path("/dev/fuse").exists():
+            return "no /dev/fuse: ntfs-3g cannot mount"
+        return needs("mkntfs", "ntfs-3g", "ntfscat")
+
+    def make(self, image: Path) -> None:
+        with image.open("wb") as fh:
+            fh.truncate(self.size)
+        run("mkntfs", "-F", "-Q", "-q", "-c", self.cluster, "-L", "T", image)
+
+    @contextmanager
+    def mounted(self, image: Path) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            options = "no_detach,compression,streams_interface=windows"
+            driver = subprocess.Popen(
+                ["ntfs-3g", "-o", options, str(image), folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                while not os.path.ismount(folder):
+                    if driver.poll() is not None:
+                        raise RuntimeError(f"ntfs-3g failed with exit code {driver.returncode}")
+                    time.sleep(0.005)
+                yield Path(folder)
+            finally:
+                if os.path.ismount(folder):
+                    run("umount", folder)
+                driver.wait()
+
+    def free(self, image: Path) -> set[int]:
+        bitmap = run("ntfscat", "-f", "-i", 6, image)
+        return spans_of_free(bitmap, min(len(bitmap) * 8, (self.size - 512) // self.cluster), self.cluster)
+
+    def times(self, path: Path) -> bytes | None:
+        with suppress(OSError):
+            return os.getxattr(path, "system.ntfs_times")
+        return None
+
+    def set_back(self, path: Path, before: os.stat_result, record: bytes | None) -> None:
+        if record is not None:  # made, written, read, changed
+            with suppress(OSError):
+                os.setxattr(path, "system.ntfs_times", record)
+                return
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def path_of(self, told: str) -> str:
+        return re.sub(r"\.ntfs-3g-\d{10}", "", told)
+
+    @staticmethod
+    def compress(path: Path) -> None:
+        """Make a folder one whose files are compressed."""
+        path.mkdir()
+        with suppress(OSError):
+            os.setxattr(path, "system.ntfs_attrib_be", struct.pack(">I", 0x810))
+
+
+DRIVERS = {"ntfs": Ntfs}
