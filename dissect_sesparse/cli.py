@@ -3,80 +3,120 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dissect_sesparse.commands.outcome import FAILED
+from dissect_sesparse.commands.output import any_encoding, complain, give_up_output, logging_to_terminal, say
+from dissect_sesparse.text import printable_lines
 from dissect_sesparse.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage; ``check``: 3 for findings."""
-    parser = argparse.ArgumentParser(prog="dissect-sesparse", description="VMware ESXi snapshot disks in Dissect")
+    """Run the command. Whatever happens is one line, and an exit code: see :mod:`~dissect_sesparse.commands.outcome`."""
+    any_encoding()
+    command = "?"
+    try:
+        options = _parser().parse_args(arguments)
+        command = options.command
+        with logging_to_terminal(options):
+            code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        complain(command, "interrupted")
+    except BrokenPipeError:  # who read it has seen enough
+        pass
+    except Exception as e:
+        from dissect_sesparse.commands.opening import words_of
+
+        complain(command, words_of(e))
+    finally:
+        give_up_output()
+    return FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """What it prints of its arguments is printable: a shell makes them of names in evidence."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(printable_lines(message), file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dissect-sesparse", description="VMware ESXi snapshot disks in Dissect")
     parser.add_argument("--version", action="version", version=f"dissect-sesparse {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    telling = commands.add_parser("status", help="versions, and whether and how dissect knows this package")
-    telling.add_argument("--json", action="store_true", help="print it as JSON")
-    telling.set_defaults(run=status)
-    commands.add_parser("plugin-path", help="print the file for target-query --plugin-path").set_defaults(
-        run=plugin_path
-    )
-    recovery = commands.add_parser(
-        "recover", help="write what the guest trimmed into images for carvers, with a map and a manifest"
-    )
+    versions = _add(commands, status, "status", "versions, and whether and how dissect knows this package")
+    versions.add_argument("--json", action="store_true", help="print it as JSON")
+    _add(commands, plugin_path, "plugin-path", "print the file for target-query --plugin-path")
+    help_ = "write what the guest trimmed into images for carvers, with a map and a manifest"
+    recovery = _with_targets(_add(commands, recover, "recover", help_))
     recovery.add_argument(
-        "target", metavar="TARGET", help="a .vmx, a descriptor, an extent, or a sesparse:// URI of one"
-    )
-    recovery.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder, or the one to go on in"
-    )
+        "-o", "--output", metavar="DIR", type=Path, required=True,
+        help="a new folder, or the one to go on in; several machines get a folder each in it",
+    )  # fmt: skip
     recovery.add_argument(
         "--files", action="store_true", help="also the deleted files by name, under DIR/files (see sesparse.files)"
     )
-    recovery.set_defaults(run=recover)
-    checking = commands.add_parser(
-        "check", help="a table of what is odd about a target's disks; exit 0: nothing, 3: something, 1: unreadable"
-    )
-    checking.add_argument(
-        "target",
+    help_ = "a table of what is odd about disks; exit 0: nothing, 3: warnings or errors, 1: not all could be looked at"
+    _with_targets(_add(commands, check, "check", help_)).set_defaults(lists_findings=True)
+    _add_descriptor(commands)
+    _add_report(commands)
+    _add_fleet(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], int], name: str, help_: str
+) -> argparse.ArgumentParser:
+    """A command, with the options that all have."""
+    command = commands.add_parser(name, help=help_)
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress, and no line of a log")
+    command.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv still more")
+    command.set_defaults(run=run)
+    return command
+
+
+def _with_targets(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument(
+        "targets",
         metavar="TARGET",
-        help="a .vmx, a folder, tar or zip with one, a descriptor, an extent, or a sesparse:// URI of one",
+        nargs="+",
+        help="a .vmx, a folder, tar or zip with some, a descriptor, an extent, or a sesparse:// URI of one",
     )
-    checking.set_defaults(run=check)
-    lost = commands.add_parser("descriptor", help="print a descriptor for an extent that has lost its own")
+    return command
+
+
+def _add_descriptor(commands: argparse._SubParsersAction) -> None:
+    lost = _add(commands, descriptor, "descriptor", "print a descriptor for an extent that has lost its own")
     lost.add_argument("extent", metavar="EXTENT", help="a seSparse extent, *-sesparse.vmdk")
     parent = lost.add_mutually_exclusive_group()
     parent.add_argument(
         "--parent", metavar="PATH", help="its parent's descriptor; without, the only one that fits is taken, if any"
     )
     parent.add_argument("--no-parent", action="store_true", help="it is a disk of its own, not a delta")
-    lost.set_defaults(run=descriptor)
-    _add_report(commands)
-    _add_fleet(commands)
-    options = parser.parse_args(arguments)
-    return options.run(options)
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
-    page = commands.add_parser(
-        "report", help="write one HTML page: the chain, the map, findings, what the guest trimmed, input hashes"
-    )
-    page.add_argument("target", metavar="TARGET", help="a .vmx, a descriptor, an extent, or a sesparse:// URI of one")
+    help_ = "write one HTML page: the chain, the map, findings, what the guest trimmed, input hashes"
+    page = _with_targets(_add(commands, report, "report", help_))
     page.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="the page, report.html for example"
     )
     page.add_argument("--no-hash", action="store_true", help="do not hash the input files and the trimmed runs")
     page.add_argument("--no-files", action="store_true", help="do not look for deleted files in its file systems")
     page.add_argument("--force", action="store_true", help="replace a file of that name")
-    page.set_defaults(run=report)
 
 
 def _add_fleet(commands: argparse._SubParsersAction) -> None:
     from dissect_sesparse.commands import fleet as run  # loads no library of the extra
 
-    command = commands.add_parser("fleet", help="the records of many VMs, by many processes (extra: fleet)")
+    command = _add(commands, fleet, "fleet", "the records of many VMs, by many processes (extra: fleet)")
     command.add_argument(
         "patterns",
         metavar="PATTERN",
@@ -105,7 +145,6 @@ def _add_fleet(commands: argparse._SubParsersAction) -> None:
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs already")
     command.add_argument("--dashboard", action="store_true", help="serve Dask's dashboard, and print where")
-    command.set_defaults(run=fleet)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -117,19 +156,19 @@ def status(options: argparse.Namespace) -> int:
 
 def plugin_path(options: argparse.Namespace) -> int:
     """Print the path of the file that registers this package when dissect loads it as a plugin."""
-    print(Path(__file__).parent / "target" / "plugin_path.py")
+    say(str(Path(__file__).parent / "target" / "plugin_path.py"))
     return 0
 
 
 def recover(options: argparse.Namespace) -> int:
-    """Recover what the guests of a target's disks trimmed."""
+    """Recover what the guests of some disks trimmed."""
     from dissect_sesparse.commands.recover import run  # numpy and the like: no other command needs them
 
     return run(options)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what is odd about a target's disks."""
+    """Print what is odd about some disks."""
     from dissect_sesparse.commands.check import run
 
     return run(options)
@@ -150,7 +189,7 @@ def fleet(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write a page about a target's disks."""
+    """Write a page about some disks."""
     from dissect_sesparse.commands.report import run
 
     return run(options)

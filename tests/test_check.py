@@ -12,8 +12,8 @@ from sesparse_builder import ExtentBuilder, vmx
 from target_fixtures import FINDING_CASES, NEWEST, small_chain, tool, two_disks
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.commands.text import columns, printable
 from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.text import columns, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,10 +78,10 @@ def test_the_worst_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert out.splitlines()[0].endswith("1 error, 1 warning, 1 info")
 
 
-def test_information_counts(real_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line of a host's log is no damage, but is something to look at."""
+def test_information_is_listed(real_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of a host's log is no damage: it is in the table."""
     code, out, _ = check(f"sesparse://{real_path}?unreadable=zero", capsys)
-    assert code == 3
+    assert code == 3, "the parent is missing: an error"
     assert re.search(r"info +host-memory .*user=root", out)
 
 
@@ -136,7 +136,7 @@ def test_hostile_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "\\x1b" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+@pytest.mark.parametrize("arguments", [[], ["--nosuch", "a"]])
 def test_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["check", *arguments])

@@ -354,7 +354,7 @@ def test_commands_of_the_reference() -> None:
     assert sorted(headings.values()) == sorted(subcommands())
     for heading, command in headings.items():
         documented = {option for row in rows(section(heading)) for option in re.findall(r"--[a-z][\w-]*", row[0])}
-        there = set(re.findall(r"--[a-z][\w-]*", _help(command))) - {"--help"}
+        there = set(re.findall(r"--[a-z][\w-]*", _help(command))) - {"--help", "--quiet", "--verbose"}
         assert documented == there, command
         assert "Exit code" in section(heading)
 

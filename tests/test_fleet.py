@@ -46,6 +46,7 @@ from dissect_sesparse.commands import fleet
 from dissect_sesparse.commands.fleet import cluster, collect, driver, plan, work
 from dissect_sesparse.commands.fleet.data import FleetError, Vm
 from dissect_sesparse.commands.fleet.folder import FleetFolder, name_vms, whole
+from dissect_sesparse.commands.opening import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -731,9 +732,9 @@ def test_errors_that_are_told() -> None:
     inner = ValueError("inner")
     outer = RuntimeError("outer")
     outer.__cause__ = inner
-    assert work.told(outer) == "ValueError: inner"
-    assert work.told(OSError("gone")) == "gone"
-    assert work.told(MemoryError()) == "MemoryError: MemoryError"
+    assert words_of(outer) == "unexpected ValueError: inner"
+    assert words_of(OSError("gone")) == "gone"
+    assert words_of(MemoryError()) == "unexpected MemoryError: MemoryError"
 
 
 # The command

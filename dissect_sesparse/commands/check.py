@@ -1,17 +1,17 @@
-"""``dissect-sesparse check TARGET``."""
+"""``dissect-sesparse check TARGET...``."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections import Counter
+from dataclasses import dataclass
 from itertools import chain as chained
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.commands.opening import disks_of, is_told, open_target, ours
-from dissect_sesparse.commands.text import columns, printable
+from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.findings import Once, findings
+from dissect_sesparse.text import columns, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -20,56 +20,54 @@ if TYPE_CHECKING:
     from dissect_sesparse.evidence.findings import Finding
     from dissect_sesparse.evidence.recover import Source
 
-CLEAN, UNREADABLE, FOUND = 0, 1, 3
-"""Exit codes; 2 is wrong usage."""
 LEVELS = ("error", "warning", "info")
+ODD = ("error", "warning")
+"""Levels that count for the exit code: information is no fault of the evidence."""
 _HEADS = ("LEVEL", "CODE", "LINK", "IN FILE", "ON DISK", "SIZE", "WHAT")
 _NUMBERS = frozenset((3, 4, 5))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings of all disks of a target.
+    """Print the findings of all disks of some targets.
 
-    Exit codes: 0 no finding, 3 findings of whatever level, 1 where the target or one of its disks cannot be read.
+    Exit codes: 0 no warning and no error, 3 some of these, 1 where not all could be looked at.
     """
-    from dissect_sesparse.target.registration import register
-
-    register()
-    logging.getLogger("dissect_sesparse").addHandler(logging.NullHandler())  # the table says the same
-    try:
-        target = open_target(options.target)  # kept: when it goes, so do its disks
-        sources, others = disks_of(target, options.target)
-    except Exception as e:  # loaders of dissect raise anything: an empty folder is a StopIteration
-        error = ours(e) or e
-        told = str(error) if error is not e or is_told(e) else f"{type(e).__name__}: {e}"
-        print(f"dissect-sesparse check: {printable(f'{options.target}: {told}')}", file=sys.stderr)
-        return UNREADABLE
-    once = Once()
-    codes = [_check(source, once) for source in sources]
-    for other in others:
-        print(printable(f"{other['disk']}: {other['state']}: {other['reason']}"))
-        codes += [UNREADABLE] if other["state"] == "failed" else []
-    return UNREADABLE if UNREADABLE in codes else max(codes)
+    return run_work(Check(options))
 
 
-def _check(source: Source, once: Once) -> int:
-    """The table of a disk."""
-    found: list[Finding] = []
-    error = None
-    try:
-        found += once(chained(source.notes, findings(source.chain)))
-    except SESparseError as e:
-        error = e
-    name = printable(source.chain.name)
-    counts = Counter(finding.level for finding in found)
-    told = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level]) or "no findings"
-    print(f"{name}: {len(source.chain.links)} links, {source.chain.size} bytes: {told}")
-    if found:
-        for line in columns([_HEADS, *_rows(source, found)], _NUMBERS):
-            print(f"  {line}")
-    if error is not None:
-        print(printable(f"{name}: not all is told: {error}"))
-    return UNREADABLE if error is not None else FOUND if found else CLEAN
+@dataclass
+class Check(Work):
+    """A table of findings for each disk."""
+
+    name = "check"
+    writes = False
+
+    def machine(self, machine: Machine) -> Iterator[str]:
+        once = Once()  # what is about the whole machine
+        for source in machine.sources:
+            yield from self._disk(machine, source, once)
+        for other in machine.others:
+            yield f"{other['disk']}: {other['state']}: {other['reason']}"
+
+    def _disk(self, machine: Machine, source: Source, once: Once) -> Iterator[str]:
+        found: list[Finding] = []
+        error = None
+        try:
+            found += once(chained(source.notes, findings(source.chain)))
+        except SESparseError as e:
+            error = e
+        name = printable(source.chain.name)
+        counts = Counter(finding.level for finding in found)
+        summary = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level]) or "no findings"
+        if error is not None and not found:
+            summary = "not all was looked at"
+        yield f"{name}: {len(source.chain.links)} links, {source.chain.size} bytes: {summary}"
+        for line in columns([_HEADS, *_rows(source, found)], _NUMBERS) if found else ():
+            yield f"  {line}"
+        if error is not None:
+            yield f"{name}: not all was looked at: {error}"
+            self.outcome.not_all(f"{machine.label}: {name}: {error}")
+        self.outcome.odd = self.outcome.odd or any(counts[level] for level in ODD)
 
 
 def _rows(source: Source, found: list[Finding]) -> Iterator[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.commands.text import printable
+from dissect_sesparse.commands.output import complain
 from dissect_sesparse.disk.errors import ParentError, SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.header import read_header
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 MAX_LISTED = 20
-"""Candidates that are told."""
+"""Candidates that are listed."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,12 +33,12 @@ def run(options: argparse.Namespace) -> int:
             parent, why = _found(extent)
         made = new_descriptor(extent, parent)
     except SESparseError as e:
-        tell(str(e))
+        _note(str(e))
         return 1
     told = [f"parent {parent}: {why}" if parent is not None else why, *made.notes]
     told.append(f"save it as {descriptor_name(extent)} beside copies of, or links to, the extent and its parent")
     for line in told:
-        tell(line)
+        _note(line)
     # As bytes: the encoding of a console or a pipe is not the descriptor's, and line ends stay as they are.
     sys.stdout.flush()
     sys.stdout.buffer.write(made.text.encode())
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def tell(line: str) -> None:
+def _note(line: str) -> None:
     """Say something that is no part of the descriptor."""
-    print(f"dissect-sesparse descriptor: {printable(line)}", file=sys.stderr)
+    complain("descriptor", line)
 
 
 def _named(path: Path) -> Path:
@@ -81,9 +81,9 @@ def _found(extent: Path) -> tuple[Path, str]:
     if len(fitting) == 1:
         return fitting[0].path, f"the only one that {fitting[0].why}"
     for line in [str(parent) for parent in possible[:MAX_LISTED]] or ["there is no descriptor beside it"]:
-        tell(line)
+        _note(line)
     if len(possible) > MAX_LISTED:
-        tell(f"{len(possible) - MAX_LISTED} more descriptors")
+        _note(f"{len(possible) - MAX_LISTED} more descriptors")
     problem = (
         f"{len(fitting)} of {len(possible)} descriptors beside it fit as its parent's, and none is taken by chance"
     )

@@ -1,9 +1,7 @@
-"""What the commands share: a target opened for its disks, the files it was found by, errors, a progress bar."""
+"""What the commands share: a target opened for its disks, the files that it was found by, and what errors say."""
 
 from __future__ import annotations
 
-import inspect
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.disk.folder import Folder, identity, is_regular
 from dissect_sesparse.evidence.recover import Source
-from dissect_sesparse.evidence.sparse_file import RecoverError
-
-try:
-    from tqdm import tqdm
-except ImportError:  # without it there is no bar, and nothing else is missing
-    tqdm = None
+from dissect_sesparse.evidence.writing import RecoverError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from dissect.target.loader import Loader
     from dissect.target.target import Target
@@ -28,24 +21,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.target.vm import SESparseVmLoader
 
 
-@contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere: a function that takes the bytes done and those of all."""
-    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None, desc=name) if tqdm is not None else None
-
-    def progress(done: int, total: int) -> None:
-        if bar is not None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-    try:
-        yield progress
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-def is_told(error: Exception) -> bool:
+def is_foreseen(error: BaseException) -> bool:
     """Whether an error is one that dissect raises on purpose."""
     from dissect.target.exceptions import Error
 
@@ -59,19 +35,41 @@ def ours(error: BaseException | None) -> SESparseError | None:
     return error
 
 
-def open_target(spec: str | Path) -> Target:
-    """Open a target for its disks alone."""
-    from dissect.target.exceptions import LoaderError, TargetError
-    from dissect.target.target import Target
+def words_of(error: BaseException) -> str:
+    """What an error says to the user: the one of this package, or the innermost, where dissect's only say that it failed.
 
-    # Volumes are of no use here, and looking for them reads disks; dissect.target 3.23 cannot leave that out.
-    without = {"apply": False} if "apply" in inspect.signature(Target.open).parameters else {}
-    try:
-        return Target.open(spec, **without)
-    except TargetError as e:
-        # It says no more than that the target cannot be loaded; the loader's error, below it, says which disk and why.
-        error = e.__cause__ if isinstance(e.__cause__, LoaderError) else e
-    raise error
+    One that nobody foresaw says what it is, and where it happened.
+    """
+    if (own := ours(error)) is not None:
+        return str(own)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error) or type(error).__name__
+    if is_foreseen(error) or isinstance(error, ModuleNotFoundError):
+        return text
+    return f"unexpected {type(error).__name__}: {text}{_place_of(error)}"
+
+
+def _place_of(error: BaseException) -> str:
+    """The line of code that an error comes from: enough to report it by."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return ""
+    code = frame.tb_frame.f_code
+    return f" (in {Path(code.co_filename).name}, line {frame.tb_lineno})"
+
+
+def open_target(path: Path) -> Target:
+    """Open what a path names for its disks alone. Volumes are of no use here, and looking for them reads disks.
+
+    Raises:
+        Exception: Whatever a loader of dissect trips over.
+    """
+    from dissect_sesparse.target.loaders import Found, loader_at
+
+    return Found(str(path), path, loader_at(path), path).open()
 
 
 def disks_of(target: Target, spec: str, at_least: int = 1) -> tuple[list[Source], list[dict[str, Any]]]:

@@ -1,22 +1,18 @@
-"""``dissect-sesparse recover TARGET -o DIR``."""
+"""``dissect-sesparse recover TARGET... -o DIR``."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.commands.opening import (
-    disks_of,
-    files_of,
-    is_told,
-    loader_of,
-    open_target,
-    ours,
-    progress_bar,
-    with_files,
-)
+from dissect_sesparse.commands.opening import with_files
+from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import run as run_work
+from dissect_sesparse.disk.folder import refuse_irregular
 from dissect_sesparse.evidence.deleted import FILE_STATES
 from dissect_sesparse.evidence.recover import recover
+from dissect_sesparse.evidence.recover_state import NAME
+from dissect_sesparse.evidence.writing import RecoverError
 
 if TYPE_CHECKING:
     import argparse
@@ -27,31 +23,36 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Recover, and say what was recovered. Exit codes: 0 all of it, 1 not all or nothing."""
-    from dissect_sesparse.target.registration import register
+    return run_work(Recover(options))
 
-    register()
-    try:
-        with progress_bar("recover") as progress:
-            target = open_target(options.target)  # kept: when it goes, so do its disks
-            sources, others = disks_of(target, options.target)
-            if options.files:
-                sources = list(map(with_files, sources))
-            files = files_of(loader_of(target))
-            recovery = recover(
-                sources, options.output, files=files, others=others, target=options.target, progress=progress
-            )
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it was", file=sys.stderr)
-        return 1
-    except Exception as e:
-        error = ours(e)
-        if error is None and not is_told(e):
-            raise
-        print(f"dissect-sesparse recover: {error or e}", file=sys.stderr)
-        return 1
-    for line in _lines(recovery):
-        print(line)
-    return 0 if recovery.complete else 1
+
+@dataclass
+class Recover(Work):
+    """Each machine is recovered into the folder; of several, each into a folder of its own in it."""
+
+    name = "recover"
+    interrupted = "interrupted: the same command goes on where it was"
+
+    def begin(self) -> None:
+        refuse_irregular(self.options.output)
+        if self.several and self.options.output.joinpath(NAME).exists():
+            problem = "one machine was recovered into it, and now there are several"
+            raise RecoverError(problem, file=self.options.output, advice="use another folder")
+
+    def machine(self, machine: Machine) -> Iterator[str]:
+        folder = self.options.output / machine.name if self.several else self.options.output
+        sources = list(map(with_files, machine.sources)) if self.options.files else machine.sources
+        recovery = recover(
+            sources,
+            folder,
+            files=machine.files,
+            others=machine.others,
+            target=machine.label if self.several else self.target,
+            progress=self.progress,
+        )
+        if not recovery.complete:
+            self.outcome.not_all(f"{machine.label}: not all was recovered")
+        yield from _lines(recovery)
 
 
 def _lines(recovery: Recovery) -> Iterator[str]:

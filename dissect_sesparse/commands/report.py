@@ -1,20 +1,15 @@
-"""``dissect-sesparse report TARGET -o FILE``."""
+"""``dissect-sesparse report TARGET... -o FILE``."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.commands.opening import (
-    disks_of,
-    files_of,
-    is_told,
-    loader_of,
-    open_target,
-    ours,
-    progress_bar,
-    with_files,
-)
+from dissect_sesparse.commands.opening import with_files
+from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import run as run_work
+from dissect_sesparse.disk.folder import refuse_irregular
 from dissect_sesparse.evidence.recover_state import refuse_inside
 from dissect_sesparse.evidence.report import report
 from dissect_sesparse.evidence.writing import OutputFolder, RecoverError
@@ -24,44 +19,62 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from dissect_sesparse.evidence.recover import Source
     from dissect_sesparse.evidence.report import Report
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page, and say what is in it. Exit codes: 0 it tells all, 1 not all or nothing was written."""
-    from dissect_sesparse.target.registration import register
+    """Write the page, and say what is in it. Exit codes: 0 it shows all, 1 not all or nothing was written."""
+    return run_work(PageWork(options))
 
-    register()
-    try:
-        _check(options.output, replace=options.force)
-        from dissect_sesparse.page.render import render  # here: without jinja2 nothing is read in vain
 
-        with progress_bar("report") as progress:
-            target = open_target(options.target)  # kept: when it goes, so do its disks
-            sources, others = disks_of(target, options.target)
-            made = report(
-                sources if options.no_files else list(map(with_files, sources)),
-                files=files_of(loader_of(target)),
-                others=others,
-                target=options.target,
-                hashes=not options.no_hash,
-                check=lambda folders: refuse_inside(options.output.parent, folders),
-                progress=progress,
-            )
-        _write(options.output, render(made))
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 1
-    except Exception as e:
-        error = ours(e)
-        if error is None and not is_told(e) and not isinstance(e, ModuleNotFoundError):
-            raise
-        print(f"dissect-sesparse report: {error or e}", file=sys.stderr)
-        return 1
-    for line in _lines(made):
-        print(line)
-    print(f"{options.output}: {options.output.stat().st_size} bytes written")
-    return 0 if made.complete else 1
+@dataclass
+class PageWork(Work):
+    """One page, of one machine or of several; then the name of the machine stands before that of each disk."""
+
+    name = "report"
+    interrupted = "interrupted: nothing was written"
+    together = True
+    sources: list[Source] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        _check(self.options.output, replace=self.options.force)
+        from dissect_sesparse.page import render as _  # noqa: F401  # without jinja2 nothing is read in vain
+
+    def machine(self, machine: Machine) -> Iterator[str]:
+        """Take its disks: the page is made when all are there."""
+        before = f"{machine.name}: " if self.several else ""
+        for source in machine.sources:
+            named = replace(source, machine=machine.name) if self.several else source
+            self.sources.append(named if self.options.no_files else with_files(named))
+        self.others += [{**other, "disk": f"{before}{other['disk']}"} for other in machine.others]
+        self.files += machine.files
+        return iter(())
+
+    def left_out(self, label: str, reason: str) -> None:
+        self.others.append({"disk": label, "state": "failed", "reason": reason})
+
+    def end(self) -> Iterator[str]:
+        from dissect_sesparse.page.render import render
+
+        output = self.options.output
+        made = report(
+            self.sources,
+            files=self.files,
+            others=self.others,
+            target=self.target,
+            hashes=not self.options.no_hash,
+            check=lambda folders: refuse_inside(output.parent, folders),
+            progress=self.progress,
+        )
+        if not made.complete:
+            self.outcome.not_all("not all could be looked at, see the page")
+        _write(output, render(made))
+        yield from _lines(made)
+        with suppress(OSError):
+            yield f"{output}: {output.stat().st_size} bytes written"
 
 
 def _check(output: Path, *, replace: bool) -> None:
@@ -70,6 +83,7 @@ def _check(output: Path, *, replace: bool) -> None:
     Raises:
         RecoverError: If there is something of that name, or no folder to write into.
     """
+    refuse_irregular(output)
     if output.is_dir():
         raise RecoverError("a folder", file=output, expected="the name of a file")
     if output.exists() and not replace:

@@ -10,6 +10,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dissect_sesparse.commands.output import say
 from dissect_sesparse.version import __version__
 
 if TYPE_CHECKING:
@@ -30,17 +31,18 @@ def run(options: argparse.Namespace) -> int:
             "version": __version__, "folder": str(Path(__file__).parents[1]), "python": sys.version.split()[0],
             "packages": versions, "autoload": autoload, "registered": registered, "pieces": pieces,
         }  # fmt: skip
-        print(json.dumps(status, indent=2))
+        for line in json.dumps(status, indent=2).splitlines():
+            say(line)
     else:
-        print(f"dissect-sesparse {__version__} ({Path(__file__).parents[1]})")
-        print(f"python {sys.version.split()[0]}")
+        say(f"dissect-sesparse {__version__} ({Path(__file__).parents[1]})")
+        say(f"python {sys.version.split()[0]}")
         for name, version in versions.items():
-            print(f"{name} {version}")
-        print(f"autoload: {autoload}")
+            say(f"{name} {version}")
+        say(f"autoload: {autoload}")
         for piece in pieces:
             lacks = f"no, {piece['without']}: {piece['problem']}" if piece["problem"] else "yes"
-            print(f"{piece['name']}: {lacks}")
-        print(f"registered: {registered}")
+            say(f"{piece['name']}: {lacks}")
+        say(f"registered: {registered}")
     is_off = autoload.startswith("off") and all(piece["problem"] in ("", _NOT_REGISTERED) for piece in pieces)
     works = registered == "yes" or (is_off and pieces)
     return 0 if works and not any(problem for _, problem in packages.values()) else 1

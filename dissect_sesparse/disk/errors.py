@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from dissect_sesparse.text import printable
+
 if TYPE_CHECKING:
     from pathlib import PurePath
 
@@ -70,7 +72,7 @@ class SESparseError(Exception):
         self.value = value
         self.expected = expected
         self.advice = advice
-        super().__init__(self._message())
+        super().__init__(printable(self._message()))
 
     def _message(self) -> str:
         parts = []

@@ -245,6 +245,38 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def would_hang(path: Path) -> bool:
+    """Whether a path is a FIFO or a socket: to open one may wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except Exception:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse what is there and is neither a regular file nor a folder, before anything opens it: it may wait for ever.
+
+    Raises:
+        FileError: If it is a FIFO, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except Exception:  # what is missing, or cannot be looked at, is for who opens it to say
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = next((name for name, test in _KINDS.items() if test(mode)), "no file")
+        raise FileError(f"a {kind}, it is not opened", file=path, expected="a regular file or a folder")
+
+
+_KINDS = {
+    "FIFO": stat.S_ISFIFO,
+    "socket": stat.S_ISSOCK,
+    "block device": stat.S_ISBLK,
+    "character device": stat.S_ISCHR,
+}
+
+
 def exists(path: Path) -> bool:
     """``path.exists()`` that never raises."""
     try:

@@ -91,6 +91,13 @@ class Source:
     """What its opening told beside what its files tell."""
     files: Callable[[Callable[[str], None]], Iterable[DeletedFile]] | None = None
     """Gets what takes warnings, gives the disk's deleted files; without, none are recovered by name."""
+    machine: str = ""
+    """The name of its machine, where there are several and its own would not say which."""
+
+    @property
+    def name(self) -> str:
+        """What the disk is called."""
+        return f"{self.machine}: {self.chain.name}" if self.machine else self.chain.name
 
 
 def recover(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -239,7 +240,8 @@ class _Gathering:
     files_total: int = 0
     found: dict[str, list[FoundRow]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     found_total: int = 0
-    once: Once = field(default_factory=Once)
+    once: dict[str, Once] = field(default_factory=lambda: defaultdict(Once))
+    """By machine: what is about all of its disks is listed once."""
 
     def report(self, target: str, others: Sequence[Mapping[str, Any]]) -> Report:
         started = datetime.now(timezone.utc)
@@ -290,7 +292,7 @@ class _Gathering:
             for run in unmapped(chain, contents=False, counts=counts):
                 runs, size = states[run.state]
                 states[run.state] = (runs + 1, size + run.size)
-                self._keep(UnmappedRow(chain.name, number, run, None))
+                self._keep(UnmappedRow(source.name, number, run, None))
                 self._tell(run.size)
         except SESparseError as e:
             problems.append(f"The list of what the guest trimmed is not complete: {e}")
@@ -307,7 +309,7 @@ class _Gathering:
         warnings: list[str] = []
         files = None if source.files is None else self._files(source, warnings, problems)
         return DiskReport(
-            chain.name,
+            source.name,
             chain.size,
             options_of(chain),
             tuple(link_report(chain, link, strip) for link, strip in zip(chain.links, strips)),
@@ -333,7 +335,7 @@ class _Gathering:
                 recovered = measure(file)
                 counts[recovered.state] += 1
                 self.files_total += 1
-                row = FileRow(source.chain.name, replace(file, pieces=_no_pieces), recovered)
+                row = FileRow(source.name, replace(file, pieces=_no_pieces), recovered)
                 _keep_largest(self.files, (recovered.size, -self.files_total, row))
         except SESparseError as e:
             problems.append(f"The list of deleted files is not complete: {e}")
@@ -341,12 +343,12 @@ class _Gathering:
 
     def _findings(self, source: Source) -> Iterator[Finding]:
         chain = source.chain
-        for finding in self.once(itertools.chain(source.notes, findings(chain))):
+        for finding in self.once[source.machine](itertools.chain(source.notes, findings(chain))):
             self.found_total += 1
             rows = self.found[finding.level]
             if len(rows) < MAX_ROWS:
                 link = chain.links[min(finding.depth, len(chain.links) - 1)]
-                rows.append(FoundRow(chain.name, link.name, finding))
+                rows.append(FoundRow(source.name, link.name, finding))
             yield finding
 
     def _described(self) -> Iterator[UnmappedRow]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.evidence.writing import PARTIAL
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9])", re.IGNORECASE)
 """Devices on Windows, with any suffix and in any folder; also with superscript digits, which are these to :func:`name_key`."""
 _MAX_BYTES = 80
+_MAX_FOLDERS = 2
+"""In a name: more of them make it longer than systems like."""
 _MAX_PATH = 180
 """UTF-16 units of a path below the volume's folder: Windows takes 260 in all, unless told otherwise."""
 _LONG = "too~long"
@@ -57,9 +60,34 @@ def numbered(name: str, number: int) -> str:
     return f"{name}~0{number}" if len(name) <= 6 and "." not in name else f"{name}~{number}"
 
 
-def _unique(names: Iterable[str]) -> list[str]:
+def told_apart(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """For each path a stem for file names: its last part without suffix, with as many folders before it as it needs.
+
+    Args:
+        paths: With ``/`` between their parts.
+        taken: Stems that are in use already.
+    """
+    parts = [[part for part in path.split("/") if part.strip(". ")] or ["disk"] for path in paths]
+    stems = [_stem_of(names, 0) for names in parts]
+    used = {name_key(name) for name in taken}
+    found = list(stems)
+    for depth in range(1, _MAX_FOLDERS + 1):
+        counts = Counter(name_key(name) for name in found)
+        clash = [number for number, name in enumerate(found) if counts[name_key(name)] > 1 or name_key(name) in used]
+        for number in clash:
+            found[number] = _stem_of(parts[number], depth)
+    return _unique(found, used)
+
+
+def _stem_of(parts: list[str], folders: int) -> str:
+    *above, last = parts
+    before = [safe_part(part) for part in above[len(above) - min(folders, len(above)) :]]
+    return "-".join([*before, _safe(last.rpartition(".")[0] or last, "-_")])
+
+
+def _unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     found: list[str] = []
-    taken: set[str] = set()
+    taken = set(taken)
     for name in names:
         number = 1
         while name_key(numbered(name, number)) in taken:

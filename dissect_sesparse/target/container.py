@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,11 +13,12 @@ from dissect_sesparse.disk.detect import is_ours, newer_links
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.evidence.findings import Finding, opening_findings
 from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
+from dissect_sesparse.text import logger_of
 
 if TYPE_CHECKING:
     from dissect.target.volume import VolumeSystem
 
-log = logging.getLogger(__name__)
+log = logger_of(__name__)
 
 
 class SESparseContainer(Container):

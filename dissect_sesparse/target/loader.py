@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
-from dissect.target import loader
 from dissect.target.loader import Loader
 
-from dissect_sesparse.disk.errors import FileError
+from dissect_sesparse.disk.errors import OptionError
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.target.context import URI_OPTIONS
+from dissect_sesparse.target.loaders import loader_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,11 +28,11 @@ class SESparseLoader(Loader):
 
     def __init__(self, path: Path, *, parsed_path: ParseResult | None = None, **kwargs):
         super().__init__(path, parsed_path=parsed_path, **kwargs)
-        self.options: Mapping[str, str] = self.parsed_query
-        Options.collect(self.options)  # a wrong option is told before anything is opened
+        self.options: Mapping[str, str] = _options_of(parsed_path)
+        Options.collect(self.options)  # a wrong option is refused before anything is opened
         with_options = URI_OPTIONS.set(self.options)
         try:
-            self.loader = _loader_of(path)(path)
+            self.loader = loader_at(path)(path)
         finally:
             URI_OPTIONS.reset(with_options)
 
@@ -42,7 +43,7 @@ class SESparseLoader(Loader):
     @staticmethod
     def find_all(path: Path, parsed_path: ParseResult | None = None) -> Iterator[str | Path]:
         try:
-            found = _loader_of(path)
+            found = loader_at(path)
         except Exception:
             yield path  # an error here would end the opening of all targets: the constructor says it again
             return
@@ -56,13 +57,16 @@ class SESparseLoader(Loader):
             URI_OPTIONS.reset(with_options)
 
 
-def _loader_of(path: Path) -> type[Loader]:
-    """The loader that dissect would take for the path.
+def _options_of(parsed_path: ParseResult | None) -> dict[str, str]:
+    """The query of a URI.
 
     Raises:
-        FileError: If there is none.
+        OptionError: If it has a key twice: which of two values counts is not for us to choose.
     """
-    found = loader.find_loader(path, fallbacks=cast("list[type[Loader]]", [loader.DirLoader, loader.RawLoader]))
-    if found is None:
-        raise FileError("no loader opens this", file=path, expected="a .vmx, a descriptor, an extent or another target")
-    return found
+    pairs = parse_qsl(parsed_path.query, keep_blank_values=True) if parsed_path is not None else []
+    options: dict[str, str] = {}
+    for name, value in pairs:
+        if name in options:
+            raise OptionError("given twice", field=f"option {name}", value=value, expected="each option once")
+        options[name] = value
+    return options

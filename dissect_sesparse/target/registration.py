@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dissect_sesparse.text import make_printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -86,6 +88,7 @@ def register() -> None:
 
     What cannot be registered is one warning in the log, with the reason and what is lacking for it.
     """
+    make_printable(logging.getLogger("dissect.target.target"))  # what is logged of a target names what is in it
     problems = []
     for piece in pieces():
         try:

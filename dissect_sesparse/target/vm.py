@@ -6,7 +6,6 @@ evidence was moved away from, keeps their order, and leaves a broken disk out al
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from dissect_sesparse.disk.chain import MAX_DEPTH
 from dissect_sesparse.disk.detect import is_ours_at
 from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
 from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular
+from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular, refuse_irregular, would_hang
 from dissect_sesparse.disk.walk import UnusedParentError
 from dissect_sesparse.evidence.findings import Finding
 from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text
@@ -28,6 +27,7 @@ from dissect_sesparse.evidence.stand_in import stand_in
 from dissect_sesparse.evidence.vmx import VirtualMachine, VmDisk, parse_vmx
 from dissect_sesparse.target.container import SESparseContainer
 from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
+from dissect_sesparse.text import logger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from dissect.target.target import Target
 
-log = logging.getLogger(__name__)
+log = logger_of(__name__)
 
 _CONFIGURATIONS = (".vmx", ".vmtx")
 _ARCHIVES = {".tar": TarFilesystem, ".zip": ZipFilesystem}
@@ -64,6 +64,7 @@ class SESparseVmLoader(Loader):
     """Load a VMware VM that has a seSparse disk, from its ``.vmx``, or from a folder, tar or zip that holds it."""
 
     def __init__(self, path: Path, **kwargs):
+        refuse_irregular(path)
         self.vmx = path if _is_configuration(path) else next(iter(configurations(path)), None)
         if self.vmx is None:
             raise LoaderError(f"no .vmx in {path}")
@@ -75,6 +76,8 @@ class SESparseVmLoader(Loader):
 
     @staticmethod
     def detect(path: Path) -> bool:
+        if would_hang(path):  # asked first, so it can be refused before one of dissect's loaders opens it
+            return True
         try:
             return any(_has_our_disk(vmx) for vmx in configurations(path))
         except Exception as e:  # whatever is wrong with it, dissect's own loaders are to say so

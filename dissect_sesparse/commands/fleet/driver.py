@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from distributed import as_completed
 
 from dissect_sesparse.commands.fleet.collect import collect, row_of
-from dissect_sesparse.commands.fleet.work import extract, survey, told
+from dissect_sesparse.commands.fleet.work import extract, survey
+from dissect_sesparse.commands.opening import words_of
 
 try:
     from tqdm import tqdm
@@ -157,7 +158,7 @@ def _result(future: Future) -> tuple[Any, str | None]:
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
         return None, DIED
-    return None, told(error) if isinstance(
+    return None, words_of(error) if isinstance(
         error, BaseException
     ) else f"the task was {future.status}: the cluster lost it"
 

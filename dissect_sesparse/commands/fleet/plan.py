@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.commands.fleet.data import FleetError
-from dissect_sesparse.disk.detect import is_ours, newer_links
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.folder import Folder, exists, identity, is_folder, is_regular
-from dissect_sesparse.disk.parent import descriptor_of
+from dissect_sesparse.disk.folder import Folder, exists, identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +27,8 @@ def find(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
     Raises:
         FleetError: If a pattern names nothing, or nothing that could be a VM or a disk.
     """
+    from dissect_sesparse.target.loaders import loose_disks, newest_of
+
     vms: dict[tuple[str, str | None], None] = {}
     disks: dict[str, Path] = {}
     named: set[str] = set()
@@ -39,7 +39,7 @@ def find(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
             for vm in _vms_of(path):
                 vms[vm] = None
                 found += 1
-            for disk in _disks_of(path):
+            for disk in loose_disks(path):
                 disks[identity(disk)] = disk
                 found += 1
             if literal and not found:  # whatever the user names: what is wrong with it is told in its row
@@ -50,7 +50,7 @@ def find(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
         if not found:
             what = f"{len(matches)} files match, none of them a .vmx, a .vmdk, or a tar or zip with a .vmx"
             raise FleetError(what if matches else "nothing matches", field="PATTERN", value=pattern)
-    loose = [(name, None) for name in _newest(disks, named, _disks_of_vms(vms))]
+    loose = [(name, None) for name in newest_of(disks, named, _disks_of_vms(vms))]
     return sorted([*vms, *loose], key=lambda vm: (vm[0], vm[1] or ""))
 
 
@@ -86,25 +86,6 @@ def _vms_of(path: Path) -> Iterator[tuple[str, str | None]]:
         yield (identity(vmx), None) if isinstance(vmx, type(path)) else (identity(path), str(vmx))
 
 
-def _disks_of(path: Path) -> Iterator[Path]:
-    """The disks that a path is or holds, each by its descriptor where it has one."""
-    if is_folder(path):
-        for entry in sorted(path.iterdir()):
-            if entry.suffix.lower() == ".vmdk" and is_regular(entry):
-                yield from _disks_of(entry)
-    elif path.suffix.lower() == ".vmdk" and is_regular(path) and _may_be_ours(path):
-        yield descriptor_of(path) or path
-
-
-def _may_be_ours(path: Path) -> bool:
-    """Whether a disk has a seSparse extent, or cannot even be looked at: then its row says so."""
-    try:
-        with path.open("rb") as fh:
-            return is_ours(fh, path)
-    except (OSError, SESparseError):
-        return True
-
-
 def _disks_of_vms(vms: Iterable[tuple[str, str | None]]) -> set[str]:
     """The newest descriptors of VMs, by what their .vmx says."""
     from dissect_sesparse.target.vm import locate, read_vmx
@@ -119,13 +100,3 @@ def _disks_of_vms(vms: Iterable[tuple[str, str | None]]) -> set[str]:
         except SESparseError:  # then none of the disks beside it is the VM's, and each is told about by itself
             continue
     return found
-
-
-def _newest(disks: dict[str, Path], named: set[str], taken: set[str]) -> list[str]:
-    """The disks that are no VM's and no older state of another one; those that were named themselves stay."""
-    kept = []
-    for name, path in disks.items():
-        above = {identity(newer) for newer in newer_links(path)}
-        if name in named or (name not in taken and not above & (taken | disks.keys())):
-            kept.append(name)
-    return kept

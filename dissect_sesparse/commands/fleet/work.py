@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.fleet.data import Done, FleetError, Piece, Survey
 from dissect_sesparse.commands.fleet.folder import FleetFolder, whole
-from dissect_sesparse.commands.opening import disks_of, files_of, is_told, loader_of, open_target, ours
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, open_target, words_of
 from dissect_sesparse.disk.folder import is_regular
 from dissect_sesparse.evidence.findings import Once
 from dissect_sesparse.evidence.inputs import changed, folders_of, input_files
@@ -264,13 +264,13 @@ def _write(path: Path, vm: Vm, records: Callable[[], Iterator[Record]], heard: H
     try:
         found = records()
     except Exception as e:  # as below
-        found, error = iter(()), told(e)
+        found, error = iter(()), words_of(e)
     with heard.listening(), whole(path) as fh:
         while True:
             try:
                 record = next(found, None)
             except Exception as e:  # what there is of it stays, and the VM's row says that it is not all
-                error = told(e)
+                error = words_of(e)
                 break
             if record is None:
                 break
@@ -297,13 +297,3 @@ def _text(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _text(item) for name, item in value.items()}
     return value
-
-
-def told(error: BaseException) -> str:
-    """What an error says: the one of this package, or the innermost, where dissect's say only that something failed."""
-    if (own := ours(error)) is not None:
-        return str(own)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error) or type(error).__name__
-    return text if isinstance(error, Exception) and is_told(error) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,198 @@
+"""How ``check``, ``recover`` and ``report`` go through their targets: each machine of each, and none left out in silence."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, words_of
+from dissect_sesparse.commands.outcome import FAILED, Outcome
+from dissect_sesparse.commands.output import complain, progress_bar, say
+from dissect_sesparse.disk.errors import FileError
+from dissect_sesparse.evidence.safe_name import told_apart
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from dissect.target.target import Target
+
+    from dissect_sesparse.evidence.recover import Source
+    from dissect_sesparse.target.loaders import Found
+
+
+@dataclass
+class Machine:
+    """A machine whose disks are open. When its target goes, so do they."""
+
+    label: str
+    """What the user calls it: its path."""
+    name: str
+    """For names of files: that of its ``.vmx`` or disk, and where others have the same, its folder before it."""
+    target: Target
+    sources: list[Source]
+    """Its seSparse disks."""
+    others: list[dict[str, Any]]
+    """The rest: ``disk``, ``state`` (``failed``, ``skipped``), ``reason``."""
+    files: list[Path]
+    """What was opened to find the disks."""
+
+
+@dataclass
+class Work:
+    """What a command does with machines: it overrides what it needs."""
+
+    options: argparse.Namespace
+    outcome: Outcome = field(default_factory=Outcome)
+    several: bool = False
+    """Whether there is more than one machine or target, those that cannot be opened included."""
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+    name: ClassVar[str]
+    interrupted: ClassVar[str] = "interrupted"
+    """What is said then."""
+    writes: ClassVar[bool] = True
+    """Whether it goes on where nobody reads its output any more."""
+    together: ClassVar[bool] = False
+    """Whether all machines stay open until the end."""
+
+    @property
+    def target(self) -> str:
+        """What the user called all of it."""
+        return ", ".join(map(str, self.options.targets))
+
+    def begin(self) -> None:
+        """Refuse before anything is opened what would be refused later.
+
+        Raises:
+            SESparseError: To refuse it.
+        """
+
+    def machine(self, machine: Machine) -> Iterable[str]:
+        """Do it with one machine; gives the lines that are said."""
+        raise NotImplementedError
+
+    def left_out(self, label: str, reason: str) -> None:
+        """Take note of a machine or target that could not be looked at; it is said already, and counts."""
+
+    def end(self) -> Iterable[str]:
+        """What is left to do when all machines were gone through."""
+        return ()
+
+
+def run(work: Work) -> int:
+    """Go through all machines of all targets. The exit code is that of :class:`Outcome`."""
+    from dissect_sesparse.target.registration import register
+
+    register()
+    try:
+        with progress_bar(work.name, quiet=work.options.quiet) as work.progress, ExitStack() as opened:
+            _run(work, opened)
+    except KeyboardInterrupt:
+        complain(work.name, work.interrupted)
+        return FAILED
+    except BrokenPipeError:
+        raise
+    except Exception as e:
+        complain(work.name, words_of(e))
+        return FAILED
+    return work.outcome.code
+
+
+def _run(work: Work, opened: ExitStack) -> None:
+    found = _find(work)
+    work.several = len(found) > 1 or len(work.options.targets) > 1
+    if found:
+        work.begin()
+    looked = 0
+    for one, name in zip(found, told_apart(_place(one) for one in found)):
+        if work.several and not work.together:
+            _say(work, [f"{one.label}:"])
+        try:
+            machine = _open(one, name, work)
+            if machine is None:
+                continue
+            looked += 1
+            if work.together:
+                opened.callback(_close, machine)
+            try:
+                _say(work, work.machine(machine))
+            finally:
+                if not work.together:
+                    _close(machine)
+        except BrokenPipeError:
+            raise
+        except Exception as e:
+            _left_out(work, one.label, e)
+    if found and not looked and work.outcome.complete:
+        _left_out(work, work.target, FileError("no seSparse disk in it"))
+    if looked:
+        _say(work, work.end())
+
+
+def _find(work: Work) -> list[Found]:
+    """All machines, each once."""
+    from dissect_sesparse.target.loaders import find
+
+    found: dict[tuple[str, str], Found] = {}
+    for spec in work.options.targets:
+        try:
+            machines = find(spec)
+            if not machines:
+                raise FileError("no machine in it", file=spec)
+        except Exception as e:
+            _left_out(work, str(spec), e)
+            continue
+        for machine in machines:
+            key = machine.label, machine.parsed.geturl() if machine.parsed is not None else ""
+            found.setdefault(key, machine)
+    return list(found.values())
+
+
+def _open(found: Found, name: str, work: Work) -> Machine | None:
+    """Open a machine; of one that was found in a folder and has no disk of ours, only say that."""
+    target = found.open()
+    sources, others = disks_of(target, found.label, at_least=0 if not found.named else 1)
+    if not sources and not any(other["state"] == "failed" for other in others):
+        _say(work, [f"{found.label}: skipped: no seSparse disk"])
+        return None
+    for other in others:
+        if other["state"] == "failed":
+            work.outcome.not_all(f"{found.label}: {other['disk']}: {other['reason']}")
+    return Machine(found.label, name, target, sources, others, list(files_of(loader_of(target))))
+
+
+def _place(found: Found) -> str:
+    """What a machine is named after: its whole path, within an archive that of the archive too."""
+    label = found.label if found.parsed is None else str(found.path)
+    return label.replace("\\", "/").replace(": ", "/")
+
+
+def _close(machine: Machine) -> None:
+    for disk in machine.target.disks:
+        with contextlib.suppress(Exception):
+            disk.close()
+
+
+def _left_out(work: Work, label: str, error: Exception) -> None:
+    words = words_of(error)
+    line = words if words.startswith(label) else f"{label}: {words}"
+    work.outcome.not_all(line)
+    work.left_out(label, words)
+    complain(work.name, line)
+
+
+def _say(work: Work, lines: Iterable[str] | Sequence[str]) -> None:
+    """Say lines; what a command writes does not depend on whether anybody reads them."""
+    gone = False
+    for line in lines:
+        try:
+            if not gone:
+                say(line)
+        except BrokenPipeError:
+            if not work.writes:
+                raise
+            gone = True
