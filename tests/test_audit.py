@@ -11,8 +11,8 @@ import pytest
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.evidence.audit import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
 from dissect_sesparse.evidence.findings import Finding, findings, opening_findings
+from dissect_sesparse.evidence.tally import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -410,7 +410,8 @@ def test_what_is_no_text(folder: Path) -> None:
 def test_tally() -> None:
     tally = Tally(2)
     odds = [Odd("code", str(number), number, None, 10) for number in range(5)]
-    listed = [o for odd in odds for o in tally.tell("kind", 10, lambda odd=odd: odd)]
+    listed = [o for odd in odds[:1] for o in tally.report("kind", [10], lambda _, odd=odd: odd)]
+    listed += tally.report("kind", [10] * 4, lambda number: odds[1:][number])
     assert listed == odds[:2]
     assert list(tally.rest()) == [
         Odd("code", "3 more ranges in this extent, not listed: kind", None, None, 30),

@@ -27,7 +27,7 @@ def backmap_of(folder: Path, extent: ExtentBuilder) -> Iterator[Backmap]:
         yield chain.links[0].sesparse_extents[0].backmap
 
 
-@pytest.mark.parametrize(("tables", "reading"), [("by-slot", "place"), ("in-order", "place"), ("reversed", "index")])
+@pytest.mark.parametrize(("tables", "reading"), [("by-slot", "table"), ("in-order", "table"), ("reversed", "index")])
 def test_readings(tmp_path: Path, tables: str, reading: str) -> None:
     """The builder writes a table's index; where index and place in the directory are the same, either is right."""
     extent = ExtentBuilder(SECTORS, tables=tables)
@@ -47,7 +47,7 @@ def test_words_that_name_the_place_in_the_directory(tmp_path: Path) -> None:
     for grain, place in zip(grains, places):
         extent.set_backmap(place, 1 << 60 | grain % 4096 << 48 | grain // 4096)
     with backmap_of(tmp_path, extent) as backmap:
-        assert backmap.reading == "place"
+        assert backmap.reading == "table"
         assert [backmap.owner(place) for place in places] == grains
 
 
@@ -99,9 +99,9 @@ def test_behind_its_end(tmp_path: Path) -> None:
     extent = ExtentBuilder(SECTORS)
     extent.allocate(0, b"x")
     with backmap_of(tmp_path, extent) as backmap:
-        words = backmap.region.size // 8
-        assert len(backmap.words(words - 2, 10)) == 2
-        assert len(backmap.words(words + 5, 10)) == 0
+        words = backmap.metadata.header.regions["backmap"].size // 8
+        assert len(backmap.metadata.words(words - 2, 10)) == 2
+        assert len(backmap.metadata.words(words + 5, 10)) == 0
         assert backmap.owner(words) is None
 
 

@@ -9,9 +9,9 @@ import pytest
 from history import random_history
 from sesparse_builder import ChainBuilder, ExtentBuilder
 
-from dissect_sesparse import open_chain
+from dissect_sesparse import State, open_chain
 from dissect_sesparse.disk import claims
-from dissect_sesparse.disk.claims import BareRule, Claim, ClaimedRun, claimed_runs, unmapped_runs
+from dissect_sesparse.disk.claims import BareRule, Claim, ClaimedRun, claimed_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def built(folder: Path) -> tuple[ChainBuilder, ExtentBuilder]:
 
 def claimed(chain: ChainBuilder) -> list[ClaimedRun]:
     with open_chain(chain.write()) as opened:
-        return list(claimed_runs(opened.links[0].sesparse_extents[0]))
+        return list(claimed_runs(opened.links[0].sesparse_extents[0].metadata))
 
 
 def test_each_claim(folder: Path) -> None:
@@ -41,7 +41,7 @@ def test_each_claim(folder: Path) -> None:
     path = chain.write()
     extent.write(folder / chain.links[1].extent_name, truncate_to=extent.grain_offset(4999) + 4095)
     with open_chain(path) as opened:
-        runs = list(claimed_runs(opened.links[0].sesparse_extents[0]))
+        runs = list(claimed_runs(opened.links[0].sesparse_extents[0].metadata))
     assert runs == [
         (10, 2, 10, Claim.ALONE),
         (12, 1, 12, Claim.REUSED),
@@ -86,9 +86,9 @@ def test_bare_entry_in_a_file_without_grains(folder: Path) -> None:
     path = chain.write()
     extent.write(folder / chain.links[1].extent_name, truncate_to=extent.grain_offset(0))
     with open_chain(path) as opened:
-        rule = BareRule(opened.links[0].sesparse_extents[0])
+        rule = BareRule(opened.links[0].sesparse_extents[0].metadata)
         assert (rule.owner, rule.claim) == (2, Claim.NEVER)
-        assert list(claimed_runs(rule.extent)) == [(2, 1, 0, Claim.MISSING)]
+        assert list(claimed_runs(rule.metadata)) == [(2, 1, 0, Claim.MISSING)]
 
 
 def test_groups_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,11 +96,13 @@ def test_groups_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     recorded = random_history(tmp_path / "vm", random.Random(7), 1)
     with open_chain(recorded.path) as chain:
         (extent,) = chain.links[0].sesparse_extents
-        whole = list(claimed_runs(extent))
+        whole = list(claimed_runs(extent.metadata))
         monkeypatch.setattr(claims, "MAX_BLOCKS", 1)
-        monkeypatch.setattr(claims, "MAX_RUNS", 3)
-        assert list(claimed_runs(extent)) == whole
-        assert sum(run.count for run in whole) == sum(run.count for run in unmapped_runs(extent))
+        assert list(claimed_runs(extent.metadata)) == whole
+        assert (
+            sum(run.count for run in whole)
+            == sum(run.length for run in extent.runs() if run.state == State.UNMAPPED) // 4096
+        )
 
 
 def test_run_over_two_blocks(folder: Path) -> None:

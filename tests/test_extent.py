@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from disks import pattern
 
+from dissect_sesparse.disk.engine import find_runs
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.disk.extent import Extent, FlatExtent, MissingExtent, ZeroExtent
 from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.lanes import find_runs, split
+from dissect_sesparse.disk.lane import split
 
 if TYPE_CHECKING:
-    from dissect_sesparse.disk.lanes import Layer
+    from dissect_sesparse.disk.engine import Layer
 
 
 def flat(file_sectors: int, sectors: int, start_sector: int = 0) -> FlatExtent:
@@ -24,8 +25,7 @@ def flat(file_sectors: int, sectors: int, start_sector: int = 0) -> FlatExtent:
 
 def one_run(layer: Layer, lane: int) -> tuple[State, int | None]:
     """State and place of lanes that are all one run."""
-    lanes = layer.entries if layer.decode is None else layer.decode(layer.entries)
-    numbers, kinds, places = find_runs(lanes, lane // 512)
+    numbers, kinds, places = (array.tolist() for array in find_runs(layer.lanes(), lane // 512))
     assert numbers == [0]
     state, number, placed = split(kinds[0])
     assert number == 0

@@ -216,7 +216,7 @@ def test_truncated(folder: Path) -> None:
         found = list(findings(chain))
         extent = chain.links[0].extents[0].extent
         end = extent.file.size
-        grains = extent.grains_offset
+        grains = extent.metadata.grains_offset
         tables = extent.header.regions["grain_tables"].offset
     assert short(found) == [("truncated", "error", 0, EXTENT)] * 3
     assert places(found) == [

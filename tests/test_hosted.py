@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from vmdk_builder import HostedBuilder, StreamBuilder, descriptor, hosted_header, told
 
 from dissect_sesparse.disk.chain import open_chain
+from dissect_sesparse.disk.engine import find_runs
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import DescriptorError, ExtentError, SESparseError, UnreadableError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.hosted import HostedExtent, embedded_descriptor
-from dissect_sesparse.disk.lanes import find_runs, split
+from dissect_sesparse.disk.lane import split
 from dissect_sesparse.disk.parent import descriptor_at
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def test_layers_agree_with_runs_whatever_the_lanes(tmp_path: Path, build: Callab
         layer = extent.layer(start, count, lane)
         found = {}
         if layer is not None:
-            numbers, kinds, places = find_runs(layer.entries, lane // 512)
+            numbers, kinds, places = (array.tolist() for array in find_runs(layer.entries, lane // 512))
             for first, end, kind, place in zip(numbers, [*numbers[1:], count], kinds, places):
                 state, _, placed = split(kind)
                 for number in range(first, end):

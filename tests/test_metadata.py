@@ -9,10 +9,12 @@ import struct
 import pytest
 from sesparse_builder import ExtentBuilder
 
+from dissect_sesparse.disk.entry import BackmapWord
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.header import Region, read_header
-from dissect_sesparse.disk.metadata import LaidOver, View
+from dissect_sesparse.disk.metadata import Metadata
+from dissect_sesparse.disk.source import LaidOver
 
 DATA = random.Random(1).randbytes(20 * 512 + 100)
 
@@ -58,9 +60,9 @@ def test_entries_of_nothing_that_are_not_believed() -> None:
     assert laid.read(520, 8) == struct.pack("<Q", 5)
 
 
-def view_of(builder: ExtentBuilder) -> View:
+def view_of(builder: ExtentBuilder) -> Metadata:
     file = EvidenceFile(io.BytesIO(builder.to_bytes()))
-    return View(file, read_header(file))
+    return Metadata(file, read_header(file))
 
 
 def test_single_entries() -> None:
@@ -69,17 +71,17 @@ def test_single_entries() -> None:
     builder.allocate(7, place=5000)
     builder.allocate(4096 + 9, place=70)
     view = view_of(builder)
-    assert [view.table_of(n) for n in (0, 1, 2)] == [1, 0, None]
-    assert view.entry(1, 7) == 3 << 60 | (5000 - 4096) << 48 | 1
-    assert view.entry(0, 9) == 3 << 60 | 70 << 48
-    assert view.entry(0, 7) == 0
-    assert view.entry(0, 1 << 60) is None
+    assert [view.raw_index_of(n) for n in (0, 1, 2)] == [1, 0, None]
+    assert view.raw_entry(1, 7) == 3 << 60 | (5000 - 4096) << 48 | 1
+    assert view.raw_entry(0, 9) == 3 << 60 | 70 << 48
+    assert view.raw_entry(0, 7) == 0
+    assert view.raw_entry(0, 1 << 60) is None
     assert view.word(5000) == 1 << 60 | 7 << 48 | 1
     assert (view.word(71), view.word(1 << 40)) == (0, None)
     assert [view.bit(n) for n in (69, 70, 71, 5000)] == [False, True, False, True]
     assert view.names(view.word(5000), 1, 7)
-    assert view.names(1 << 60 | 7 << 48 | 0, 1, 7), "slice 0 is described by table 1"
+    assert view.names(BackmapWord.of(0, 7), 1, 7), "slice 0 is described by table 1"
     assert not view.names(view.word(5000), 0, 8)
-    assert not view.names(0, 0, 0)
-    assert not view.names(2 << 60 | 7 << 48 | 1, 1, 7)
-    assert sorted(view.named_by(view.word(5000))) == [0, view.entry(1, 7)]
+    assert not view.names(BackmapWord(0), 0, 0)
+    assert not view.names(BackmapWord(2 << 60 | 7 << 48 | 1), 1, 7)
+    assert sorted(view.named_by(view.word(5000))) == [0, view.raw_entry(1, 7)]

@@ -7,18 +7,31 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lanes import GRAINS_SECTOR, LIMITS, NASTY, pack, plain_runs, random_table, runs_of, split, words
+from test_engine import (
+    GRAINS_SECTOR,
+    LIMITS,
+    NASTY,
+    decode_entries,
+    pack,
+    plain_runs,
+    ramp,
+    random_table,
+    runs_of,
+    split,
+    words,
+)
 
+from dissect_sesparse.disk.engine import Decode, Layer, Overlay
+from dissect_sesparse.disk.engine import words as to_words
 from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.lanes import LANES, MAX_LAYERS, decode_entries, ramp
-from dissect_sesparse.disk.overlay import Decode, Layer, Overlay
+from dissect_sesparse.disk.lane import LANES, MAX_LAYERS
 
 
 def overlay(layers: list[Layer | None], count: int) -> bytes:
     laid = Overlay(count)
     for layer in layers:
-        laid.add(layer or Layer(bytes(count * 8), None))
-    return laid.lanes()
+        laid.add(layer or Layer(to_words(bytes(count * 8)), None))
+    return laid.lanes().tobytes()
 
 
 def decoded_by(decode: Decode, table: list[int]) -> bytes:
@@ -48,9 +61,9 @@ def check_overlay(tables: list[list[int] | None], count: int, limit: int = 1 << 
 
     lanes = [None if table is None else decoded_by(decode, table) for table in tables]
     if decoded:
-        layers = [None if layer is None else Layer(layer, None) for layer in lanes]
+        layers = [None if layer is None else Layer(to_words(layer), None) for layer in lanes]
     else:
-        layers = [None if table is None else Layer(pack(table), decode) for table in tables]
+        layers = [None if table is None else Layer(to_words(pack(table)), decode) for table in tables]
     result = overlay(layers, count)
     told = [split(lane) for lane in words(result)]
     # Of lanes that nobody answers the layer means nothing
@@ -114,7 +127,7 @@ def test_overlay_with_more_layers_than_a_byte_counts(depth: int) -> None:
 
 
 def test_overlay_with_all_layers_there_can_be() -> None:
-    layers = [Layer(bytes(8 * (number % 16)) + ramp(State.ALLOCATED, 7, 1, 1) + bytes(8 * (15 - number % 16)), None)
+    layers = [Layer(to_words(bytes(8 * (number % 16)) + ramp(State.ALLOCATED, 7, 1, 1) + bytes(8 * (15 - number % 16))), None)
               for number in range(MAX_LAYERS)]  # fmt: skip
     layers[:-16] = [None] * (MAX_LAYERS - 16)
     result = words(overlay(layers, 16))
@@ -146,7 +159,7 @@ def test_overlay_of_extents_that_decode_differently(seed: int) -> None:
             table = thinned(rng, table, rng.choice((1, 20, 90, 1000)))
         decode = Decode(rng.choice((4096, 12288)), rng.choice((10, 1 << 14, 1 << 20)), keep_unmapped=True)
         tables.append(decoded_by(decode, table))
-        layers.append(Layer(tables[-1], None) if rng.random() < 0.3 else Layer(pack(table), decode))
+        layers.append(Layer(to_words(tables[-1]), None) if rng.random() < 0.3 else Layer(to_words(pack(table)), decode))
     told = [split(lane) for lane in words(overlay(layers, LANES))]
     told = [(State.UNALLOCATED, 0, None) if state == State.UNALLOCATED else (state, *rest) for state, *rest in told]
     assert told == plain_overlay(tables, LANES)
@@ -167,9 +180,9 @@ def test_overlay_where_few_lanes_are_left(left: int, corrupt: bool) -> None:
 def test_no_more_layers_than_a_lane_can_name() -> None:
     laid = Overlay(1)
     for _ in range(MAX_LAYERS):
-        laid.add(Layer(bytes(8), None))
+        laid.add(Layer(to_words(bytes(8)), None))
     with pytest.raises(ValueError, match=str(MAX_LAYERS)):
-        laid.add(Layer(bytes(8), None))
+        laid.add(Layer(to_words(bytes(8)), None))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -16,7 +16,10 @@ from dissect_sesparse.disk.errors import ExtentError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.header import read_header
+from dissect_sesparse.disk.open_extent import open_extent
+from dissect_sesparse.disk.options import Options
 from dissect_sesparse.disk.rebuild import Capacity, layout, logged_capacities
+from dissect_sesparse.disk.repairs import repairs_of
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.findings import findings
 from dissect_sesparse.evidence.links import summaries
@@ -36,7 +39,7 @@ LOG = """2021-08-27T12:16:13.215Z info hostd[2099453] [Originator@6876 sub=DiskL
 
 
 def rebuilt(image: bytes | bytearray, *capacities: Capacity) -> SESparseExtent:
-    return SESparseExtent(EvidenceFile(io.BytesIO(bytes(image))), salvage=True, capacities=capacities)
+    return open_extent(EvidenceFile(io.BytesIO(bytes(image))), Options(salvage=True), capacities)
 
 
 def told(sectors: int) -> Capacity:
@@ -90,8 +93,8 @@ def test_real_dirty_without_headers(real_path: Path) -> None:
         image[sector * 512 : (sector + count) * 512] = bytes(count * 512)
     extent = rebuilt(image, told(0x100000))
     assert (extent.state, extent.dirty) == ("salvaged", True)
-    assert extent.replay is not None
-    assert len(extent.replay.applied) == 32
+    assert repairs_of(extent).replay is not None
+    assert len(repairs_of(extent).replay.applied) == 32
     assert "counts as dirty" in extent.header.rebuilt[1]
     place = extent.locate(4095)[1]
     assert place is not None
@@ -120,7 +123,7 @@ def test_one_field(field: int) -> None:
     builder.allocate(3, grain_data("x", 3))
     builder.set_header(field, 0x123456789)
     with pytest.raises(ExtentError):
-        SESparseExtent(EvidenceFile(io.BytesIO(builder.to_bytes())))
+        open_extent(EvidenceFile(io.BytesIO(builder.to_bytes())))
     extent = rebuilt(builder.to_bytes())
     assert extent.size == SECTORS * 512
     assert extent.read(extent.locate(3)[1] or 0, 4096) == grain_data("x", 3)

@@ -13,6 +13,9 @@ from sesparse_builder import ExtentBuilder, grain_data
 from dissect_sesparse import UnreadableError
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.disk.open_extent import open_extent
+from dissect_sesparse.disk.options import Options
+from dissect_sesparse.disk.repairs import repairs_of
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.journals import journal_notes
 
@@ -26,7 +29,7 @@ LOST = "lost"
 
 
 def opened(image: bytes | bytearray, journal: str = "replay") -> SESparseExtent:
-    return SESparseExtent(EvidenceFile(io.BytesIO(bytes(image))), journal=journal)
+    return open_extent(EvidenceFile(io.BytesIO(bytes(image))), Options(journal=journal))
 
 
 def codes(extent: SESparseExtent) -> list[str]:
@@ -62,15 +65,19 @@ def test_real(lost_power: bytes, real_path: Path) -> None:
     """Its 16 MiB come back."""
     extent = opened(lost_power)
     assert (extent.state, extent.dirty, codes(extent)) == ("replayed", True, ["journal-replayed"])
-    assert extent.replay is not None
-    assert (len(extent.replay.applied), extent.replay.changed, extent.replay.in_doubt) == (32, 129, False)
+    assert repairs_of(extent).replay is not None
+    assert (
+        len(repairs_of(extent).replay.applied),
+        repairs_of(extent).replay.changed,
+        repairs_of(extent).replay.doubt,
+    ) == (32, 129, None)
     assert grains(extent, range(4096)) == [b"a" * 4096] * 4096
     assert [(run.state, run.length) for run in extent.runs()] == [
         (State.ALLOCATED, 16 << 20), (State.UNALLOCATED, 496 << 20),
     ]  # fmt: skip
     clean = real_path.read_bytes()
     for sector, count in ((6144, 64), (8192, 8), (10240, 64)):
-        assert extent.metadata.read(sector * 512, count * 512) == clean[sector * 512 : (sector + count) * 512]
+        assert extent.metadata.source.read(sector * 512, count * 512) == clean[sector * 512 : (sector + count) * 512]
 
 
 def test_real_ignored(lost_power: bytes) -> None:
@@ -81,8 +88,8 @@ def test_real_ignored(lost_power: bytes) -> None:
 
 def test_real_clean_is_not_replayed(real_path: Path) -> None:
     extent = opened(real_path.read_bytes())
-    assert (extent.state, extent.replay, codes(extent)) == ("clean", None, [])
-    assert extent.metadata is extent.file, "and pays nothing"
+    assert (extent.state, repairs_of(extent).replay, codes(extent)) == ("clean", None, [])
+    assert extent.metadata.source is extent.file, "and pays nothing"
 
 
 def blank(image: bytearray, at: int) -> None:
@@ -222,8 +229,8 @@ def test_all_kinds_of_changes(order: str) -> None:
     builder.allocate(4096, grain_data("far", 4096))
     extent = opened(work(builder).to_bytes())
     assert (extent.state, codes(extent)) == ("replayed", ["journal-replayed"])
-    assert extent.replay is not None
-    assert len(extent.replay.applied) == 5
+    assert repairs_of(extent).replay is not None
+    assert len(repairs_of(extent).replay.applied) == 5
     assert grains(extent, NUMBERS) == FINAL
     assert grains(extent, range(4096, 4097)) == [grain_data("far", 4096)]
     assert [extent.locate(n)[0] for n in (1, 2, 8, 9)] == [1, 2, 3, 1]
@@ -260,8 +267,8 @@ def test_a_journal_that_went_round() -> None:
     extent = opened(builder.to_bytes())
     assert codes(extent) == ["journal-replayed"]
     assert grains(extent, range(1, 101)) == [grain_data("x", n) for n in range(1, 100)] + [bytes(4096)]
-    assert extent.replay is not None
-    assert [record.sequence for record in extent.replay.applied] == list(range(99 + 4 - 81, 99 + 4))
+    assert repairs_of(extent).replay is not None
+    assert [record.sequence for record in repairs_of(extent).replay.applied] == list(range(99 + 4 - 81, 99 + 4))
 
     # The newest was not written before power went: its slot has an older one, so nothing is in doubt but its number
     builder.set_dirty(next_sequence=99 + 4 + 1)
@@ -282,8 +289,8 @@ def test_older_generations_are_history() -> None:
     builder.commit()
     builder.set_dirty()
     extent = opened(builder.to_bytes())
-    assert extent.replay is not None
-    assert [record.sequence for record in extent.replay.applied] == [6]
+    assert repairs_of(extent).replay is not None
+    assert [record.sequence for record in repairs_of(extent).replay.applied] == [6]
     assert codes(extent) == ["journal-replayed"]
     assert grains(extent, range(3)) == [grain_data("x", 0), grain_data("x", 1), bytes(4096)]
 
@@ -295,7 +302,7 @@ def test_nothing_to_replay() -> None:
     extent = opened(builder.to_bytes())
     assert (extent.state, codes(extent)) == ("dirty", ["journal-dirty"])
     assert grains(extent, range(2)) == [grain_data("x", 0), bytes(4096)]
-    assert extent.metadata is extent.file
+    assert extent.metadata.source is extent.file
 
 
 def test_numbers_from_the_headers_next_on_are_not_applied() -> None:
@@ -370,7 +377,7 @@ def test_the_file_is_not_touched(tmp_path: Path) -> None:
     work(ExtentBuilder(32768)).write(path)
     before = path.read_bytes()
     path.chmod(0o444)
-    extent = SESparseExtent(EvidenceFile.open(path))
+    extent = open_extent(EvidenceFile.open(path))
     assert grains(extent, NUMBERS) == FINAL
     extent.close()
     assert path.read_bytes() == before
@@ -448,8 +455,8 @@ def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
         builder.write(path)
         with within(20):
             from dissect_sesparse.disk.file import EvidenceFile
-            from dissect_sesparse.disk.sesparse import SESparseExtent
-            SESparseExtent(EvidenceFile.open(path)).locate(0)
+            from dissect_sesparse.disk.open_extent import open_extent
+            open_extent(EvidenceFile.open(path)).locate(0)
         """.replace("\n        ", "\n"),
         tmp_path,
     )

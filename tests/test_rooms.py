@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dissect_sesparse
+import dissect_sesparse.disk
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 ROOMS = ["disk", "evidence", "page", "target"]
@@ -84,5 +85,5 @@ def test_imports_are_seen() -> None:
     """If none were found, all of this would hold."""
     file, window = (imported(PACKAGE / "disk" / f"{name}.py") for name in ("file", "window"))
     assert "dissect_sesparse.disk.errors" in file
-    assert "dissect_sesparse.disk.lanes" in window
+    assert "dissect_sesparse.disk.lane" in window
     assert "dissect_sesparse.disk.link" not in window, "that is for types only"

@@ -14,6 +14,9 @@ from target_fixtures import SIZE, small_chain
 from dissect_sesparse import SESparseError, UnreadableError, open_chain
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.disk.open_extent import open_extent
+from dissect_sesparse.disk.options import Options
+from dissect_sesparse.disk.repairs import repairs_of
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.findings import findings
 from dissect_sesparse.evidence.journals import salvage_notes
@@ -28,7 +31,7 @@ REAL = {"journal": 2048, "grain_directory": 4096, "grain_tables": 6144, "free_bi
 
 
 def opened(image: bytes | bytearray) -> SESparseExtent:
-    return SESparseExtent(EvidenceFile(io.BytesIO(bytes(image))), salvage=True)
+    return open_extent(EvidenceFile(io.BytesIO(bytes(image))), Options(salvage=True))
 
 
 def seen(extent: SESparseExtent, numbers: range) -> list[str | tuple[State, bytes | None]]:
@@ -138,8 +141,8 @@ def test_a_table_is_gone(tables: str, fill: str) -> None:
     for table in (1, 9):
         assert check_against(builder, extent, entries_of(builder, table)) == 0
     assert codes(extent) == {"tables-rebuilt"}
-    assert extent.salvage is not None
-    assert (extent.salvage.damaged_tables, extent.salvage.rebuilt_entries) == (1, allocated)
+    assert repairs_of(extent).salvage is not None
+    assert (repairs_of(extent).salvage.damaged_tables, repairs_of(extent).salvage.rebuilt_entries) == (1, allocated)
     with pytest.raises(UnreadableError, match="destroyed, and neither the backmap nor the journal"):
         extent.locate(4 * 4096 + 4000)
 
@@ -251,7 +254,7 @@ def test_any_damage(seed: int) -> None:
 
 def _as_written(image: bytearray, builder: ExtentBuilder, wrong: int) -> bool:
     """Whether the plain reading of the damaged file is as wrong: then what says it was destroyed with it."""
-    plain = SESparseExtent(EvidenceFile(io.BytesIO(bytes(image))))
+    plain = open_extent(EvidenceFile(io.BytesIO(bytes(image))))
     count = 0
     for table in (1, 4, 9):
         numbers = entries_of(builder, table)
@@ -291,8 +294,9 @@ def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
         builder.write(path)
         with within(30):
             from dissect_sesparse.disk.file import EvidenceFile
-            from dissect_sesparse.disk.sesparse import SESparseExtent
-            extent = SESparseExtent(EvidenceFile.open(path), salvage=True)
+            from dissect_sesparse.disk.open_extent import open_extent
+            from dissect_sesparse.disk.options import Options
+            extent = open_extent(EvidenceFile.open(path), Options(salvage=True))
             try:
                 extent.locate(0)
             except dissect_sesparse.SESparseError as e:

@@ -12,14 +12,19 @@ import pytest
 from disks import grain_data, random_extent
 from sesparse_builder import ExtentBuilder
 
+from dissect_sesparse.disk.engine import find_runs
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import ExtentError, UnreadableError
 from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.lanes import find_runs, split
+from dissect_sesparse.disk.lane import split
+from dissect_sesparse.disk.open_extent import open_extent
+from dissect_sesparse.disk.options import Options
 from dissect_sesparse.disk.sesparse import SESparseExtent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dissect_sesparse.disk.engine import Words
 
 TABLE = 16 * 1024 * 1024
 
@@ -28,7 +33,7 @@ def opened(
     builder: ExtentBuilder, path: Path, *, cut: int | None = None, allow_truncated: bool = False
 ) -> SESparseExtent:
     builder.write(path, truncate_to=cut)
-    return SESparseExtent(EvidenceFile.open(path), allow_truncated=allow_truncated)
+    return open_extent(EvidenceFile.open(path), Options(unreadable="zero" if allow_truncated else "error"))
 
 
 def grain_states(path: Path, count: int) -> list[tuple[int, int | None]]:
@@ -87,16 +92,19 @@ def test_tables_in_any_order(tmp_path: Path, order: str) -> None:
     for slot in (0, 2, 3):
         builder.allocate(slot * 4096 + slot, grain_data("x", slot))
     extent = opened(builder, tmp_path / "x.vmdk")
-    assert list(extent.tables()) == [0, 2, 3]
-    assert list(extent.tables(1)) == [2, 3]
-    assert list(extent.tables(1, 3)) == [2]
+    assert list(extent.metadata.tables()) == [0, 2, 3]
+    assert list(extent.metadata.tables(1)) == [2, 3]
+    assert list(extent.metadata.tables(1, 3)) == [2]
     for slot in (0, 2, 3):
-        assert extent.table_offset(slot) == builder.tables_sector * 512 + builder.table_index(slot) * 32768
+        assert (
+            extent.metadata.entry_offset(extent.metadata.index_of(slot))
+            == builder.tables_sector * 512 + builder.table_index(slot) * 32768
+        )
         state, place = extent.locate(slot * 4096 + slot)
         assert state == State.ALLOCATED
         assert extent.read(place, 4096) == grain_data("x", slot)
-    assert extent.table_offset(1) is None
-    assert extent.entries(4096, 4096) is None
+    assert extent.metadata.index_of(1) is None
+    assert extent.metadata.entries(4096, 4096) is None
     assert extent.next_used(0) == 0
     assert extent.next_used(TABLE + 1) == 2 * TABLE
     assert extent.next_used(4 * TABLE) == 5 * TABLE == extent.size
@@ -112,8 +120,8 @@ def test_entries_over_the_edge_of_a_table(tmp_path: Path) -> None:
     builder.allocate(4095)
     builder.allocate(8192)
     extent = opened(builder, tmp_path / "x.vmdk")
-    entries = extent.entries(4094, 4100)
-    values = [int.from_bytes(entries[i : i + 8], "little") for i in range(0, len(entries), 8)]
+    entries = extent.metadata.entries(4094, 4100)
+    values = entries.tolist()
     assert len(values) == 4100
     assert [(i + 4094, value) for i, value in enumerate(values) if value] == [
         (4095, 0x3000000000000000),
@@ -146,7 +154,7 @@ def test_layers_in_grains_and_in_sectors_agree(tmp_path: Path) -> None:
         for start in (0, TABLE - 4096, TABLE - 512, 3 * 512, 4096 + 7 * 512):
             grains = extent.layer(start // 4096 * 4096, 300, 4096, keep_unmapped=keep)
             sectors = extent.layer(start, 2000, 512, keep_unmapped=keep)
-            lanes = extent.decode(grains.entries, keep_unmapped=keep)
+            lanes = extent.lanes(grains.entries, keep_unmapped=keep)
             fine = sectors.entries
             for number in range(2000):
                 offset = start + number * 512
@@ -156,8 +164,8 @@ def test_layers_in_grains_and_in_sectors_agree(tmp_path: Path) -> None:
     extent.close()
 
 
-def one(lanes: bytes, number: int) -> tuple[State, int | None]:
-    _, kinds, places = find_runs(lanes[number * 8 : number * 8 + 8], 1)
+def one(lanes: Words, number: int) -> tuple[State, int | None]:
+    _, kinds, places = find_runs(lanes[number : number + 1], 1)
     state, _, placed = split(kinds[0])
     return state, places[0] if placed else None
 
@@ -180,7 +188,7 @@ def test_bad_directory_entry(tmp_path: Path, value: int) -> None:
     assert {state for state, _ in expected[4096:8192]} == {4}
     assert 4 not in {state for state, _ in expected[:4096] + expected[8192:]}
     with pytest.raises(UnreadableError) as caught:
-        extent.table_offset(1)
+        extent.metadata.index_of(1)
     message = str(caught.value)
     assert f"grain directory entry 1 is {value:#x}" in message or f"grain directory entry 1 is {value}, " in message
     assert caught.value.source_offset == 4096 * 512 + 8
@@ -230,7 +238,7 @@ def test_places_past_the_end(tmp_path: Path, beyond: str) -> None:
     builder.set_entry(5, 3 << 60 | (limit - 1 & 0xFFF) << 48 | limit - 1 >> 12)
     builder.set_entry(7, 1 << 60 | (entry & 0xFFF) << 48 | entry >> 12)
     extent = opened(builder, tmp_path / "x.vmdk", cut=cut)
-    assert extent.place_limit == limit
+    assert extent.metadata.place_limit == limit
     expected = check(extent)
     assert expected[3] == (4, None)
     assert expected[5] == (3, builder.grain_offset(limit - 1))
@@ -268,7 +276,7 @@ def test_directory_cut(tmp_path: Path, kept: int) -> None:
         builder.allocate(slot * 4096)
     extent = opened(builder, tmp_path / "x.vmdk", cut=4096 * 512 + kept, allow_truncated=True)
     # Tables are behind the directory, so none can be read
-    assert list(extent.tables()) == list(range(kept // 8))
+    assert list(extent.metadata.tables()) == list(range(kept // 8))
     assert extent.next_used(0) == 0
     expected = check(extent)
     assert {state for state, _ in expected} == {4}
@@ -293,9 +301,9 @@ def test_directory_cut_behind_its_tables(tmp_path: Path, kept: int) -> None:
         fh.seek(moved * 512)
         fh.write(directory[:kept])
     with pytest.raises(ExtentError):
-        SESparseExtent(EvidenceFile.open(path))
-    extent = SESparseExtent(EvidenceFile.open(path), allow_truncated=True)
-    assert list(extent.tables()) == [slot for slot in sorted({0, 2, count - 1}) if slot < kept // 8]
+        open_extent(EvidenceFile.open(path))
+    extent = open_extent(EvidenceFile.open(path), Options(unreadable="zero"))
+    assert list(extent.metadata.tables()) == [slot for slot in sorted({0, 2, count - 1}) if slot < kept // 8]
     lost = min(kept // 8 * TABLE, extent.size)
     assert [run.start for run in extent.runs() if run.state == State.INVALID] == ([lost] if lost < extent.size else [])
     for slot in range(0, count, 1 if count < 10 else 37):
@@ -327,7 +335,7 @@ def test_tables_cut(tmp_path: Path, kept_entries: int, odd: int) -> None:
         fh.seek(moved * 512)
         fh.write(tables)
         fh.truncate(moved * 512 + kept_entries * 8 + odd)
-    extent = SESparseExtent(EvidenceFile.open(path), allow_truncated=True)
+    extent = open_extent(EvidenceFile.open(path), Options(unreadable="zero"))
     expected = check(extent)
     index = [builder.table_index(slot) for slot in range(2)]
     lost = {grain for grain in range(8192) if index[grain // 4096] * 4096 + grain % 4096 >= kept_entries}
@@ -402,7 +410,7 @@ def test_places_past_what_a_lane_holds(place: int) -> None:
     builder.set_header(0xC8, 1 << 54)
     head = builder.to_bytes()[: builder.grains_sector * 512]
     try:
-        extent = SESparseExtent(EvidenceFile(Huge(head, 1 << 62)))
+        extent = open_extent(EvidenceFile(Huge(head, 1 << 62)))
     except ExtentError:
         return
     told = [(run.state, run.place) for run in extent.runs(4096, 4096)]
@@ -418,15 +426,15 @@ def test_places_past_what_a_lane_holds(place: int) -> None:
 
 def test_real_extent(real_path: Path) -> None:
     """512 MiB of which the first 16 MiB are ``a``, written in order, nothing unmapped."""
-    extent = SESparseExtent(EvidenceFile.open(real_path))
+    extent = open_extent(EvidenceFile.open(real_path))
     grains = 12288 * 512
     assert list(extent.runs()) == [
         Run(0, TABLE, State.ALLOCATED, grains),
         Run(TABLE, 512 * 1024 * 1024 - TABLE, State.UNALLOCATED, None),
     ]
-    assert list(extent.tables()) == [0]
-    assert extent.place_limit == 4097
-    assert extent.grains_offset == grains
+    assert list(extent.metadata.tables()) == [0]
+    assert extent.metadata.place_limit == 4097
+    assert extent.metadata.grains_offset == grains
     assert not extent.dirty
     assert extent.read(grains, TABLE) == b"a" * TABLE
     for grain in (0, 1, 4095):

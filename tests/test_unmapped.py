@@ -32,7 +32,7 @@ def grains_of(run: UnmappedRun) -> list[Old]:
     data = run.read() if run.state in ("present", "empty", "contested") else None
     found = []
     for start in range(0, run.size, 4096):
-        place = None if run.place is None else (run.place + start - run.extent.grains_offset) // 4096
+        place = None if run.place is None else (run.place + start - run.extent.metadata.grains_offset) // 4096
         grain = (run.offset + start) // 4096
         found.append(Old(run.link.depth, grain, place, run.state, data and data[start : start + 4096]))
     return found

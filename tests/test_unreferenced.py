@@ -25,7 +25,7 @@ def grains_of(run: UnreferencedRun) -> list[Loose]:
     return [
         Loose(
             run.link.depth,
-            (run.place + start - run.extent.grains_offset) // 4096,
+            (run.place + start - run.extent.metadata.grains_offset) // 4096,
             None if run.offset is None else (run.offset + start) // 4096,
             data[start : start + 4096],
         )
@@ -41,7 +41,7 @@ def test_random_histories(tmp_path: Path, seed: int) -> None:
         runs = list(unreferenced(chain))
         found = [grain for run in runs for grain in grains_of(run)]
         places = {
-            (run.link.depth, (run.place + start - run.extent.grains_offset) // 4096)
+            (run.link.depth, (run.place + start - run.extent.metadata.grains_offset) // 4096)
             for run in unmapped(chain, contents=False)
             if run.place is not None
             for start in range(0, run.size, 4096)

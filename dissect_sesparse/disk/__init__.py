@@ -4,22 +4,26 @@ Data flows one way through the modules of this room::
 
     file        one file of evidence: length-checked reads, never a write
     c_sesparse  the on-disk structures
-    entry       State, Run, and the decoding of a directory or table entry
+    entry       State, Run, a backmap's word, and the decoding of a directory or table entry
     header      const and volatile header, checked
-    lanes       a whole table decoded at once (the trick)
-    overlay     the tables of several links laid over one another (the same trick)
+    lane        what a lane is, without numpy
+    engine      the table engine: whole tables as numpy arrays
+    source      where metadata is read from: the file, or with sectors laid over it
+    metadata    the one accessor of directory, tables, free bitmap and backmap
+    copies      bits, words and entries of places and grains in any order
     journal     the records of an extent's redo log, and which are whole
-    metadata    sectors laid over a file's own, and single entries held against one another
     rebuild     a destroyed header rebuilt from the capacity
     replay      a dirty extent's journal applied in memory
-    salvage     destroyed directory and tables rebuilt from the backmap
-    census      how many entries of a table are in each state
+    lost_tables  which table is whose, by the backmap; directory entries given back
+    salvage     destroyed tables rebuilt from the backmap
+    emptied     whether directory or tables were wiped, by what else the extent has
+    repairs     the metadata of an extent with all that was repaired
     extent      what an extent is; ZERO and FLAT
     backmap     whose a place of the grains region is, by the extent's own inverse of its tables
     claims      whose the old bytes of unmapped grains are
-    residual    unmapped grains shown with their old bytes
-    emptied     whether directory or tables were wiped, by what else the extent has
-    sesparse    the seSparse extent: directory, tables, runs
+    sesparse    the seSparse extent
+    residual    the same with unmapped grains shown as their old bytes
+    open_extent  what an extent is made of: header, metadata, view
     descriptor  the text of a ``.vmdk``
     c_vmdk      the on-disk structures of the older sparse extents
     tables      what those share: a directory and tables of 32-bit sector numbers

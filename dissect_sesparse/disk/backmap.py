@@ -8,110 +8,103 @@ backmap agrees with the tables counts; where neither or nothing tells, a place w
 
 from __future__ import annotations
 
-from array import array
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, TABLE_ENTRIES
-from dissect_sesparse.disk.entry import State, decode_entry
+from dissect_sesparse.disk.engine import slots_of, states_of, tables_of, valid_words
+from dissect_sesparse.disk.entry import BackmapWord, State, decode_entry
 from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.lanes import unpack
 
 if TYPE_CHECKING:
-    from dissect_sesparse.disk.sesparse import SESparseExtent
+    from numpy.typing import NDArray
+
+    from dissect_sesparse.disk.engine import Words
+    from dissect_sesparse.disk.metadata import Metadata
 
 _SAMPLES = 64
 """Tables that are asked which reading is right."""
-
-
 _MAX_TABLES = 1 << 24
 """256 TiB; VMware's limit is 62."""
 
 
 class Backmap:
-    """The backmap of an extent."""
+    """The backmap of an extent.
 
-    def __init__(self, extent: SESparseExtent):
-        self.extent = extent
-        self.region = extent.header.regions["backmap"]
-        self._directory: array[int] | None = None
-        self._reading: str | None = None
+    Args:
+        metadata: Of the extent.
+    """
 
-    def words(self, place: int, count: int) -> memoryview:
-        """The raw words of some places; fewer where the region or the file ends."""
-        count = max(0, min(count, self.region.size // 8 - place))
-        data = self.extent.metadata.read_some(self.region.offset + place * 8, count * 8)
-        return unpack(data[: len(data) // 8 * 8])
+    def __init__(self, metadata: Metadata):
+        self.metadata = metadata
+        self._grains = -(-metadata.header.capacity // GRAIN_SIZE)
+        self._directory: NDArray[np.int32] | None = None
 
     def owner(self, place: int) -> int | None:
-        """The grain of the disk whose a place is or was; ``None`` where the backmap does not tell."""
+        """The grain of the disk whose a place is or was; ``None`` where the backmap does not say."""
         try:
-            words = self.words(place, 1)
+            found = self.metadata.words(place, 1)
         except UnreadableError:
             return None
-        return self.owner_of(words[0]) if len(words) else None
+        owner = int(self.owners_of(found)[0]) if len(found) else -1
+        return owner if owner >= 0 else None
 
-    def owner_of(self, word: int) -> int | None:
-        """The grain of the disk that a word names; ``None`` where it names none."""
-        if word >> 60 != 1:
-            return None
-        number, slot = word & (1 << 48) - 1, word >> 48 & 0xFFF
-        table = number if number < self.extent.header.table_count else None
-        if self.reading != "place":
-            by_index = self._table_with(number)
-            table = by_index if self.reading == "index" or table == by_index else None
-        if table is None or (table * TABLE_ENTRIES + slot) * GRAIN_SIZE >= self.extent.size:
-            return None
-        return table * TABLE_ENTRIES + slot
+    def owners_of(self, found: Words) -> NDArray[np.int64]:
+        """The grains of the disk that some words name; -1 where one names none, or it is not clear which."""
+        tables, known = tables_of(found).astype(np.int64), valid_words(found)
+        if self.reading != "table":
+            by_index = self._tables_with(tables)
+            if self.reading == "unknown":
+                known = known & (by_index == tables)
+            tables = by_index
+        known = known & (tables >= 0) & (tables < self.metadata.header.table_count)
+        grains = np.where(known, tables * TABLE_ENTRIES + slots_of(found).astype(np.int64), -1)
+        return np.where(grains < self._grains, grains, -1)
 
-    @property
+    @cached_property
     def reading(self) -> str:
-        """What a word's table number is: ``index``, ``place`` (in the directory), or ``unknown``."""
-        if self._reading is None:
-            self._reading = self._ask()
-        return self._reading
+        """What a word's table number is: the ``index``, or the ``table`` (its place in the directory), or ``unknown``.
 
-    def _ask(self) -> str:
-        """Compare the words of allocated grains with the tables that name them, where the two readings differ."""
-        agrees = {"index": 0, "place": 0}
+        Words of allocated grains are compared with the tables that name them, where the two readings differ.
+        """
+        agrees = {"index": 0, "table": 0}
         asked = 0
-        differ = False
-        for table in self.extent.tables():
-            index = self._index_of(table)
+        for table in self.metadata.tables():
+            index = self.metadata.sound_index_of(table)
             if index is None or index == table:
                 continue
-            differ = True
-            for reading, number in (("index", index), ("place", table)):
+            for reading, number in (("index", index), ("table", table)):
                 agrees[reading] += self._agrees(table, number)
             if (asked := asked + 1) == _SAMPLES:
                 break
-        if not differ:
-            return "place"  # the two are the same in all tables
+        if not asked:
+            return "table"  # the two are the same in all tables
         found = [reading for reading, count in agrees.items() if count]
         return found[0] if len(found) == 1 else "unknown"
 
+    def number_of(self, table: int) -> int:
+        """The number by which words name a table."""
+        index = self.metadata.sound_index_of(table) if self.reading == "index" else None
+        return table if index is None else index
+
     def _agrees(self, table: int, number: int) -> bool:
         """Whether the word of the first allocated grain of a table names that grain, under a reading."""
-        entries = self.extent.entries(table * TABLE_ENTRIES, TABLE_ENTRIES) or b""
-        for slot, entry in enumerate(unpack(entries)):
-            if entry >> 60 == State.ALLOCATED:
-                words = self.words(decode_entry(entry)[1], 1)
-                return len(words) == 1 and words[0] == 1 << 60 | slot << 48 | number
-        return False
+        entries = self.metadata.entries(table * TABLE_ENTRIES, TABLE_ENTRIES)
+        if entries is None or not len(slots := np.flatnonzero(states_of(entries) == State.ALLOCATED)):
+            return False
+        slot = int(slots[0])
+        found = self.metadata.words(decode_entry(int(entries[slot]))[1], 1)
+        return len(found) == 1 and int(found[0]) == BackmapWord.of(number, slot)
 
-    def _index_of(self, table: int) -> int | None:
-        try:
-            offset = self.extent.table_offset(table)
-        except UnreadableError:
-            return None
-        return None if offset is None else self.extent.table_index(offset)
-
-    def _table_with(self, index: int) -> int | None:
-        """The place in the directory of the table with an index. Four bytes a table are kept: 16 MiB for 62 TiB."""
+    def _tables_with(self, indexes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tables with some indexes; -1 for none. Four bytes a table are kept: 16 MiB for 62 TiB."""
         if self._directory is None:
-            count = self.extent.header.table_count
-            self._directory = array("i", [-1]) * min(count, _MAX_TABLES)
-            for table in self.extent.tables():
-                if (number := self._index_of(table)) is not None and number < len(self._directory):
-                    self._directory[number] = table
-        table = self._directory[index] if index < len(self._directory) else -1
-        return table if table >= 0 else None
+            self._directory = np.full(min(self.metadata.header.table_count, _MAX_TABLES), -1, np.int32)
+            for table in self.metadata.tables():
+                index = self.metadata.sound_index_of(table)
+                if index is not None and index < len(self._directory):
+                    self._directory[index] = table
+        inside = indexes < len(self._directory)
+        return np.where(inside, self._directory[np.where(inside, indexes, 0)], -1).astype(np.int64)

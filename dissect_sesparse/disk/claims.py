@@ -11,24 +11,29 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import cached_property
-from itertools import compress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from dissect_sesparse.disk.backmap import Backmap
 from dissect_sesparse.disk.c_sesparse import TABLE_ENTRIES
-from dissect_sesparse.disk.entry import BARE_UNMAPPED, State, decode_entry
-from dissect_sesparse.disk.lanes import blocks, spans_of, successive, unpack
+from dissect_sesparse.disk.engine import blocks_of, places_of, slots_of, states_of
+from dissect_sesparse.disk.entry import BARE_UNMAPPED, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterator
 
-    from dissect_sesparse.disk.sesparse import SESparseExtent
+    from numpy.typing import NDArray
 
-MAX_BLOCKS = 16384
-"""Blocks of a group: 256 GiB of places, some 30 MiB of memory."""
-MAX_RUNS = 262144
-"""Runs of a group."""
-_BLOCK = (1 << 48) - 1
-_BARE = BARE_UNMAPPED.to_bytes(8, "little")
+    from dissect_sesparse.disk.engine import Words
+    from dissect_sesparse.disk.metadata import Metadata
+
+MAX_BLOCKS = 8192
+"""Blocks of a group: 128 GiB of places, some 32 MiB of memory."""
+_PLACE_0 = State.ALLOCATED << 60
+"""The entry of an allocated grain that has place 0."""
+_ALLOCATED, _UNMAPPED, _AGAIN = 1, 2, 4
+"""Flags of a place: an allocated entry names it, an unmapped one does, more than one does."""
 
 
 class Claim(Enum):
@@ -48,186 +53,190 @@ class Claim(Enum):
     """The entry is a bare one, and place 0 is another's: it never had a place."""
 
 
-class UnmappedRun(NamedTuple):
-    """Unmapped grains that follow one another, and whose places do too. Counted in grains."""
+CLAIMS = tuple(Claim)
+_ALONE = CLAIMS.index(Claim.ALONE)
+
+
+class ClaimedRun(NamedTuple):
+    """Unmapped grains that follow one another, whose places do too, and that have one claim. Counted in grains."""
 
     grain: int
     """On the extent's disk."""
     count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # tuple.count is of no use here
     place: int | None
-    """``None`` where the entries are bare."""
-
-
-class ClaimedRun(NamedTuple):
-    """An unmapped run with one claim on all of its places."""
-
-    grain: int
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
-    place: int | None
+    """``None`` where the entries are bare and none of them had place 0."""
     claim: Claim
 
 
-def unmapped_runs(extent: SESparseExtent, first: int = 0, end: int | None = None) -> Iterator[UnmappedRun]:
-    """The runs of UNMAPPED entries, as the tables tell them, in the order of the disk; none crosses a table.
+def claimed_runs(metadata: Metadata, first: int = 0, end: int | None = None) -> Iterator[ClaimedRun]:
+    """The unmapped runs of an extent, in the order of its disk; none crosses a table.
 
     Args:
-        extent: The extent.
-        first: The first table that is looked at.
+        metadata: Of an extent. Who else names a place is looked for in all of its tables.
+        first: The first table that is gone through.
         end: The one behind the last.
     """
-    for grain, entries in extent.raw_tables(first, end):
-        for start, until in spans_of(State.UNMAPPED, entries):
-            yield from split_places(grain + start, entries[start * 8 : until * 8])
+    bare = BareRule(metadata)
+    for tables, blocks in _groups(metadata, first, end):
+        claims = Claims(metadata, blocks)
+        for table in tables:
+            for grain, entries in metadata.sound_tables(table, table + 1):
+                yield from claims.runs(grain, entries, bare)
 
 
-def split_places(grain: int, entries: bytes) -> Iterator[UnmappedRun]:
-    """The runs of raw UNMAPPED entries, of which the first is of ``grain``."""
-    count = len(entries) // 8
-    if entries == _BARE * count:
-        yield UnmappedRun(grain, count, None)
-        return
-    if (place := successive(entries, State.UNMAPPED)) is not None and place:
-        yield UnmappedRun(grain, count, place)
-        return
-    run: UnmappedRun | None = None
-    for number, entry in enumerate(unpack(entries), grain):
-        here = decode_entry(entry)[1] or None
-        if run is not None and here == (None if run.place is None else run.place + run.count):
-            run = run._replace(count=run.count + 1)
+def _groups(metadata: Metadata, first: int, end: int | None) -> Iterator[tuple[list[int], Words]]:
+    """Tables with unmapped entries, and the blocks that these name; of few enough blocks to be looked up together."""
+    tables: list[int] = []
+    named: list[Words] = []
+    count = 0
+    for grain, entries in metadata.sound_tables(first, end):
+        unmapped = entries[states_of(entries) == State.UNMAPPED]
+        if not len(unmapped):
             continue
-        if run is not None:
-            yield run
-        run = UnmappedRun(number, 1, here)
-    if run is not None:
-        yield run
-
-
-def claimed_runs(extent: SESparseExtent, first: int = 0, end: int | None = None) -> Iterator[ClaimedRun]:
-    """The unmapped runs of an extent, cut where another claim begins; those of some tables, by the entries of all."""
-    bare = BareRule(extent)
-    for group in _groups(unmapped_runs(extent, first, end)):
-        claims = Claims(extent, {block for run in group for block in _blocks_of(run)})
-        for run in group:
-            yield from bare.split(run) if run.place is None else claims.split(run)
-
-
-def _groups(runs: Iterable[UnmappedRun]) -> Iterator[list[UnmappedRun]]:
-    group: list[UnmappedRun] = []
-    named: set[int] = set()
-    for run in runs:
-        group.append(run)
-        named.update(_blocks_of(run))
-        if len(named) >= MAX_BLOCKS or len(group) >= MAX_RUNS:
-            yield group
-            group, named = [], set()
-    if group:
-        yield group
-
-
-def _blocks_of(run: UnmappedRun) -> range:
-    if run.place is None:
-        return range(0)
-    return range(run.place // TABLE_ENTRIES, (run.place + run.count - 1) // TABLE_ENTRIES + 1)
+        blocks = np.unique(blocks_of(unmapped[unmapped != BARE_UNMAPPED]))
+        if tables and count + len(blocks) > MAX_BLOCKS:
+            yield tables, np.unique(np.concatenate(named))
+            tables, named, count = [], [], 0
+        tables.append(grain // TABLE_ENTRIES)
+        named.append(blocks)
+        count += len(blocks)
+    if tables:
+        yield tables, np.unique(np.concatenate(named))
 
 
 class Claims:
-    """The entries of an extent that name places in some blocks: a bit for each place.
+    """The entries of an extent that name places in some blocks: a byte of flags for each place.
 
     Args:
-        extent: The extent; all of its tables are read.
-        wanted: The blocks.
+        metadata: Of an extent; all of its tables are read.
+        blocks: Which, ascending.
     """
 
-    def __init__(self, extent: SESparseExtent, wanted: Collection[int]):
-        self.extent = extent
-        self.whole_places = extent.whole_places
-        self.allocated = dict.fromkeys(wanted, 0)
-        self.unmapped = dict.fromkeys(wanted, 0)
-        self.again = dict.fromkeys(wanted, 0)
-        """Named by more than one unmapped entry."""
-        if wanted:
-            for _, entries in extent.raw_tables():
+    def __init__(self, metadata: Metadata, blocks: Words):
+        self.metadata = metadata
+        self._blocks = blocks
+        self._flags = np.zeros(len(blocks) * TABLE_ENTRIES, np.uint8)
+        if len(blocks):
+            for _, entries in metadata.sound_tables():
                 self._add(entries)
 
-    def _add(self, entries: bytes) -> None:
-        if (place := successive(entries, State.ALLOCATED)) is not None:
-            block, grain = divmod(place, TABLE_ENTRIES)
-            if block in self.allocated:
-                self.allocated[block] |= ((1 << len(entries) // 8) - 1) << grain
+    def _add(self, entries: Words) -> None:
+        states = states_of(entries)
+        for state in (State.ALLOCATED, State.UNMAPPED):
+            chosen = entries[states == state]
+            if state == State.UNMAPPED:
+                chosen = chosen[chosen != BARE_UNMAPPED]
+            if not len(chosen):
+                continue
+            at, known = self._numbers(chosen)
+            at = at[known]
+            if state == State.UNMAPPED:
+                names, times = np.unique(at, return_counts=True)
+                again = names[(times > 1) | (self._flags[names] & _UNMAPPED != 0)]
+                self._flags[again] |= _AGAIN
+                self._flags[names] |= _UNMAPPED
+            else:
+                self._flags[at] |= _ALLOCATED
+
+    def _numbers(self, entries: Words) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """The numbers of the flags of the places that entries name, and which of them are in the blocks."""
+        wanted = blocks_of(entries)
+        row = np.searchsorted(self._blocks, wanted)
+        row[row == len(self._blocks)] = 0
+        known = self._blocks[row] == wanted
+        return row * TABLE_ENTRIES + slots_of(entries).astype(np.intp), known
+
+    def claims_of(self, grains: NDArray[np.intp], entries: Words) -> NDArray[np.uint8]:
+        """Who names the places that the unmapped entries of some grains name, as numbers in :data:`CLAIMS`.
+
+        For places of other blocks: ALONE.
+        """
+        if not len(self._blocks):
+            return np.full(len(entries), _ALONE, np.uint8)
+        at, known = self._numbers(entries)
+        flags = np.where(known, self._flags[at], 0)
+        claims = np.where(flags & _AGAIN, CLAIMS.index(Claim.CONTESTED), _ALONE)
+        claims[~has_bytes(self.metadata, grains, places_of(entries))] = CLAIMS.index(Claim.MISSING)
+        claims[flags & _ALLOCATED != 0] = CLAIMS.index(Claim.REUSED)
+        return claims.astype(np.uint8)
+
+    def runs(self, grain: int, entries: Words, bare: BareRule) -> Iterator[ClaimedRun]:
+        """The unmapped runs of raw entries, of which the first is of ``grain``, cut where another claim begins."""
+        slots = np.flatnonzero(states_of(entries) == State.UNMAPPED)
+        if not len(slots):
             return
-        named = [block in self.allocated for block in blocks(entries)]
-        for entry in compress(unpack(entries), named):
-            block, bit, state = entry & _BLOCK, 1 << (entry >> 48 & 0xFFF), entry >> 60
-            if state == State.ALLOCATED:
-                self.allocated[block] |= bit
-            elif state == State.UNMAPPED:
-                if entry == BARE_UNMAPPED:
-                    continue
-                self.again[block] |= self.unmapped[block] & bit
-                self.unmapped[block] |= bit
+        chosen = entries[slots]
+        places = places_of(chosen).astype(np.int64)
+        claims = self.claims_of(slots + grain, chosen)
+        is_bare = chosen == BARE_UNMAPPED
+        if is_bare.any():
+            bare.claims_of(slots[is_bare] + grain, claims, places, is_bare)
+        steps = np.where(places[:-1] < 0, 0, 1)
+        cuts = (np.diff(slots) != 1) | (np.diff(places) != steps) | (np.diff(claims) != 0)
+        starts = np.concatenate(([0], np.flatnonzero(cuts) + 1))
+        counts = np.diff(np.append(starts, len(slots)))
+        rows = (slots[starts] + grain, counts, places[starts], claims[starts])
+        for at, count, place, claim in zip(*(row.tolist() for row in rows)):
+            yield ClaimedRun(at, count, place if place >= 0 else None, CLAIMS[claim])
 
-    def claim(self, place: int, of: int = -1) -> Claim:
-        """Who names a place that the unmapped entry of a grain names."""
-        block, grain = divmod(place, TABLE_ENTRIES)
-        if self.allocated[block] >> grain & 1:
-            return Claim.REUSED
-        if place >= self.whole_places and not (of == self.extent.last_grain and self.extent.has_last(place)):
-            return Claim.MISSING
-        return Claim.CONTESTED if self.again[block] >> grain & 1 else Claim.ALONE
 
-    def split(self, run: UnmappedRun) -> Iterator[ClaimedRun]:
-        """A run, cut where another claim begins."""
-        start, claim = 0, self.claim(run.place or 0, run.grain)
-        for number in range(1, run.count + 1):
-            here = self.claim((run.place or 0) + number, run.grain + number) if number < run.count else None
-            if here is not claim:
-                yield ClaimedRun(run.grain + start, number - start, (run.place or 0) + start, claim)
-                if here is not None:
-                    start, claim = number, here
+def has_bytes(metadata: Metadata, grains: NDArray[Any], places: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the file has all bytes of some grains at some places; the disk's last grain may be shorter than others."""
+    there = places < metadata.whole_places
+    for number in np.flatnonzero(~there & (grains == metadata.last_grain)).tolist():
+        there[number] = metadata.has_last(int(places[number]))
+    return there
 
 
 class BareRule:
     """What a bare UNMAPPED entry means: at most one of an extent's can have had place 0.
 
     Args:
-        extent: The extent. Its tables are read when the first bare entry is met.
+        metadata: Of an extent. Its tables are read when the first bare entry is met.
     """
 
-    def __init__(self, extent: SESparseExtent):
-        self.extent = extent
+    def __init__(self, metadata: Metadata):
+        self.metadata = metadata
 
     @cached_property
     def owner(self) -> int | None:
-        """The grain whose bare entry had place 0; ``None`` where the backmap tells none, or an allocated entry has it."""
-        owner = self._told
+        """The grain whose bare entry had place 0; ``None`` where the backmap names none, or an allocated entry has it."""
+        owner = self._named
         return owner if owner is not None and self._is_bare(owner) and not self._reused else None
 
     @cached_property
     def claim(self) -> Claim:
         """The claim on all bare entries but the owner's."""
-        return Claim.NEVER if self._told is not None or self._reused else Claim.UNKNOWN
+        return Claim.NEVER if self._named is not None or self._reused else Claim.UNKNOWN
 
     @cached_property
-    def _told(self) -> int | None:
-        return self.extent.backmap.owner(0)
+    def _named(self) -> int | None:
+        return Backmap(self.metadata).owner(0)
 
     @cached_property
     def _reused(self) -> bool:
-        return Claims(self.extent, {0}).claim(0) is Claim.REUSED
+        return any(bool((entries == _PLACE_0).any()) for _, entries in self.metadata.sound_tables())
 
-    def split(self, run: UnmappedRun) -> Iterator[ClaimedRun]:
-        """A run of bare entries, cut where another claim begins."""
-        claim, owner = self.claim, self.owner
-        if owner is None or not run.grain <= owner < run.grain + run.count:
-            yield ClaimedRun(run.grain, run.count, None, claim)
-            return
-        if run.grain < owner:
-            yield ClaimedRun(run.grain, owner - run.grain, None, Claim.NEVER)
-        there = self.extent.whole_places > 0 or (owner == self.extent.last_grain and self.extent.has_last(0))
-        yield ClaimedRun(owner, 1, 0, Claim.ALONE if there else Claim.MISSING)
-        if (after := run.grain + run.count - owner - 1) > 0:
-            yield ClaimedRun(owner + 1, after, None, Claim.NEVER)
+    def claims_of(
+        self, grains: NDArray[np.intp], claims: NDArray[np.uint8], places: NDArray[np.int64], bare: NDArray[np.bool_]
+    ) -> None:
+        """Put the claims and places of bare entries where they belong; a place of -1 is none.
+
+        Args:
+            grains: Of the bare entries.
+            claims: Of all unmapped entries, as numbers in :data:`CLAIMS`.
+            places: Of all of them.
+            bare: Which of them are bare.
+        """
+        claims[bare] = CLAIMS.index(self.claim)
+        places[bare] = -1
+        if (owner := self.owner) is not None and len(found := (grains == owner).nonzero()[0]):
+            at = bare.nonzero()[0][found[0]]
+            there = bool(has_bytes(self.metadata, grains[found], np.zeros(1, np.int64))[0])
+            claims[at] = CLAIMS.index(Claim.ALONE if there else Claim.MISSING)
+            places[at] = 0
+            claims[bare & (places < 0)] = CLAIMS.index(Claim.NEVER)
 
     def _is_bare(self, grain: int) -> bool:
-        entries = self.extent.entries(grain, 1)
-        return entries == _BARE
+        entries = self.metadata.entries(grain, 1)
+        return entries is not None and int(entries[0]) == BARE_UNMAPPED

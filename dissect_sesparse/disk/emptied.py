@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, TABLE_ENTRIES
 from dissect_sesparse.disk.errors import UnreadableError
+from dissect_sesparse.disk.metadata import Emptied
 
 if TYPE_CHECKING:
     from dissect_sesparse.disk.header import Region
-    from dissect_sesparse.disk.sesparse import SESparseExtent
+    from dissect_sesparse.disk.metadata import Metadata
 
 _CHUNK = 1 << 20
 _FIRST = 64
@@ -30,24 +31,24 @@ class Kept(NamedTuple):
     journal_header: bool
 
 
-def kept(extent: SESparseExtent) -> Kept:
+def kept(metadata: Metadata) -> Kept:
     """Which copies an extent has. Reads no further than the first byte that is not zero."""
-    regions = extent.header.regions
-    places = extent.place_limit
+    regions = metadata.header.regions
+    places = metadata.place_limit
     return Kept(
-        _has_data(extent, regions["free_bitmap"], -(-places // 8)),
-        _has_data(extent, regions["backmap"], places * 8),
-        _has_data(extent, regions["journal_header"], 32),
+        _has_data(metadata, regions["free_bitmap"], -(-places // 8)),
+        _has_data(metadata, regions["backmap"], places * 8),
+        _has_data(metadata, regions["journal_header"], 32),
     )
 
 
-def _has_data(extent: SESparseExtent, region: Region, size: int) -> bool:
+def _has_data(metadata: Metadata, region: Region, size: int) -> bool:
     """Whether any of a region's first bytes is not zero."""
     position, end = region.offset, region.offset + min(size, region.size)
     while position < end:
-        if extent.metadata is extent.file:  # holes of a sparse file are passed over
-            position = max(position, extent.file.next_data(position))
-        data = extent.metadata.read_some(position, max(0, min(_CHUNK, end - position)))
+        if metadata.source is metadata.file:  # holes of a sparse file are passed over
+            position = max(position, metadata.file.next_data(position))
+        data = metadata.source.read_some(position, max(0, min(_CHUNK, end - position)))
         if not data:
             return False
         if data.count(0) < len(data):
@@ -56,32 +57,20 @@ def _has_data(extent: SESparseExtent, region: Region, size: int) -> bool:
     return False
 
 
-class Emptied(NamedTuple):
-    """What was emptied, and what tells it."""
-
-    region: str
-    """``grain_directory`` or ``grain_tables``."""
-    kept: Kept
-
-    def __str__(self) -> str:
-        copies = ["the free bitmap"] * self.kept.bitmap + ["the backmap"] * self.kept.backmap
-        return f"all entries of the {self.region} are 0, although {' and '.join(copies)} have places in use"
-
-
-def find_emptied(extent: SESparseExtent) -> Emptied | None:
+def find_emptied(metadata: Metadata) -> Emptied | None:
     """What was emptied, if anything. Quick enough for every opening: :data:`_FIRST` tables at most."""
     looked_at = 0
-    grains = -(-extent.size // GRAIN_SIZE)
-    for table in extent.tables():
+    grains = -(-metadata.header.capacity // GRAIN_SIZE)
+    for table in metadata.tables():
         first = table * TABLE_ENTRIES
-        entries = extent.entries(first, min(TABLE_ENTRIES, grains - first))
+        entries = metadata.entries(first, min(TABLE_ENTRIES, grains - first))
         looked_at += 1
-        if looked_at > _FIRST or (entries is not None and entries.count(0) < len(entries)):
+        if looked_at > _FIRST or (entries is not None and entries.any()):
             return None
     try:
-        found = kept(extent)
+        found = kept(metadata)
     except UnreadableError:  # told by what goes through the tables
         return None
-    if extent.lost_from < extent.size or not (found.bitmap or found.backmap):
+    if metadata.lost_from < metadata.header.capacity or not (found.bitmap or found.backmap):
         return None
-    return Emptied("grain_tables" if looked_at else "grain_directory", found)
+    return Emptied("grain_tables" if looked_at else "grain_directory", found.bitmap, found.backmap)

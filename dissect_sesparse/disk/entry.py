@@ -14,11 +14,12 @@ State 0 UNALLOCATED (the parent's bytes; the rest must be 0), 1 UNMAPPED (zeros 
 grain it was mapped to), 2 ZERO (zeros), 3 ALLOCATED (the grain). All others are corrupt. An unmapped entry with an empty
 rest is ambiguous: never mapped, or once mapped to grain 0.
 
-``lanes`` decodes whole tables by the same rules, at once; the tests hold the two together.
+``engine`` decodes whole tables by the same rules, at once; the tests hold the two together.
 """
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 BARE_UNMAPPED = 1 << 60
 """An UNMAPPED entry that names no place, or place 0."""
+
+
+INVALID = (1 << 64) - 1
+"""An entry that decodes to INVALID: stands for one that cannot be had, or that is not to be believed."""
+INVALID_ENTRY = INVALID.to_bytes(8, "little")
 
 
 class State(IntEnum):
@@ -88,6 +94,12 @@ def merged(runs: Iterable[Run]) -> Iterator[Run]:
         yield last
 
 
+def unpack(data: bytes) -> tuple[int, ...]:
+    """The 64-bit little-endian words of some bytes, for those who look at few of them one by one; a rest is left out."""
+    count = len(data) // 8
+    return struct.unpack_from(f"<{count}Q", data)
+
+
 def decode_directory_entry(entry: int) -> int | None:
     """The index of the grain table that a directory entry names, or ``None`` for no table.
 
@@ -119,9 +131,47 @@ def decode_entry(entry: int) -> tuple[State, int]:
         raise ValueError(f"no grain has the state {state:#x}")
     if state == State.UNALLOCATED and entry:
         raise ValueError("an unallocated grain has no place")
-    return State(state), (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
+    return State(state), place_of(entry)
+
+
+def is_allocated(entry: int) -> bool:
+    """Whether a table entry has the state ALLOCATED, wherever it points."""
+    return entry >> 60 == State.ALLOCATED
+
+
+def place_of(entry: int) -> int:
+    """The place, in grains, that a table entry names, whatever its state."""
+    return (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
 
 
 def encode_entry(state: State, place_grain: int = 0) -> int:
     """The inverse of :func:`decode_entry`."""
     return state << 60 | (place_grain & 0xFFF) << 48 | place_grain >> 12
+
+
+class BackmapWord(int):
+    """A word of the backmap: whose a place of the grains region is. 0 for a place that is nobody's.
+
+    Seen in one real extent: 0x1 in the top four bits, then the number of the entry in its table, then that of the table
+    (see ``backmap`` for what the latter counts).
+    """
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it names a grain."""
+        return self >> 60 == 1
+
+    @property
+    def slot(self) -> int:
+        """The number of the entry in its table."""
+        return self >> 48 & 0xFFF
+
+    @property
+    def table(self) -> int:
+        """The number of the table."""
+        return self & 0xFFFFFFFFFFFF
+
+    @classmethod
+    def of(cls, table: int, slot: int) -> BackmapWord:
+        """The word that names an entry."""
+        return cls(1 << 60 | slot << 48 | table)

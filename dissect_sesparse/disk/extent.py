@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import Kind, UnreadableError
-from dissect_sesparse.disk.lanes import constant, ramp
-from dissect_sesparse.disk.overlay import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dissect_sesparse.disk.engine import Layer
     from dissect_sesparse.disk.file import EvidenceFile
 
 
@@ -133,8 +132,9 @@ class FlatExtent(Extent):
         self.kind = kind
 
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
-        first = self.start_sector + start // SECTOR
-        return Layer(ramp(State.ALLOCATED, first, lane // SECTOR, count), None)
+        from dissect_sesparse.disk.engine import Layer, ramp
+
+        return Layer(ramp(State.ALLOCATED, self.start_sector + start // SECTOR, lane // SECTOR, count), None)
 
     def only_run(self, start: int, length: int) -> Run | None:
         return Run(start, length, State.ALLOCATED, self.start_sector * SECTOR + start)
@@ -156,6 +156,8 @@ class ZeroExtent(Extent):
         self.size = size
 
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
+        from dissect_sesparse.disk.engine import Layer, constant
+
         return Layer(constant(State.ZERO, count), None)
 
     def only_run(self, start: int, length: int) -> Run | None:
@@ -174,6 +176,8 @@ class MissingExtent(Extent):
         self.reason = reason
 
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
+        from dissect_sesparse.disk.engine import Layer, constant
+
         return Layer(constant(State.INVALID, count), None)
 
     def only_run(self, start: int, length: int) -> Run | None:

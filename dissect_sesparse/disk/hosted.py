@@ -22,7 +22,6 @@ from dissect_sesparse.disk.descriptor import MAX_DESCRIPTOR_SIZE
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.disk.header import MAX_CAPACITY_SECTORS, Region
-from dissect_sesparse.disk.lanes import ramp
 from dissect_sesparse.disk.tables import (
     ADVICE,
     MAX_GRAIN_SECTORS,
@@ -36,6 +35,7 @@ from dissect_sesparse.disk.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dissect_sesparse.disk.engine import Words
     from dissect_sesparse.disk.file import EvidenceFile
 
 MIN_GRAIN_SECTORS = 8
@@ -222,11 +222,13 @@ class HostedExtent(TableExtent):
         self._inflated: OrderedDict[int, bytes] = OrderedDict()
         self._lock = Lock()
 
-    def _allocated(self, first_grain: int, count: int, entries: int, ones: int) -> int:
+    def _allocated(self, first_grain: int, places: Words) -> Words:
+        from dissect_sesparse.disk.engine import ramp
+
         if not self.compressed:
-            return super()._allocated(first_grain, count, entries, ones)
+            return super()._allocated(first_grain, places)
         stride = self._stride // SECTOR
-        return int.from_bytes(ramp(State.ALLOCATED, first_grain * stride, stride, count), "little")
+        return ramp(State.ALLOCATED, first_grain * stride, stride, len(places))
 
     def find(self, offset: int) -> tuple[State, int | None]:
         state, place = super().find(offset)

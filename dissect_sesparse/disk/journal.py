@@ -16,8 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.c_sesparse import SECTOR, SLOT_SECTORS, c_sesparse
-from dissect_sesparse.disk.entry import State, decode_directory_entry, decode_entry
-from dissect_sesparse.disk.lanes import unpack
+from dissect_sesparse.disk.entry import BackmapWord, State, decode_directory_entry, decode_entry, unpack
 
 if TYPE_CHECKING:
     from dissect_sesparse.disk.file import EvidenceFile
@@ -206,5 +205,6 @@ def _check_entry(header: Header, word: int) -> None:
 
 
 def _check_word(header: Header, word: int) -> None:
-    if word and (word >> 60 != 1 or word & (1 << 48) - 1 >= header.table_count):
+    named = BackmapWord(word)
+    if word and (not named.is_valid or named.table >= header.table_count):
         raise ValueError("neither 0 nor 0x1 in the top four bits and a table of the disk")

@@ -14,6 +14,7 @@ from dissect_sesparse.disk.extent import Extent, FlatExtent, MissingExtent, Zero
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder
 from dissect_sesparse.disk.hosted import HostedExtent
+from dissect_sesparse.disk.open_extent import open_extent
 from dissect_sesparse.disk.parent import descriptor_at
 from dissect_sesparse.disk.rebuild import Capacity, logged_capacities
 from dissect_sesparse.disk.sesparse import SESparseExtent
@@ -162,14 +163,7 @@ def _open_sesparse(
         # Beside the extent, which may lie elsewhere than its descriptor
         beside = folder.of(file.path) if folder is not None and file.path is not None else None
         capacities += logged_capacities(beside)
-    return SESparseExtent(
-        file,
-        allow_truncated=options.unreadable == "zero",
-        residual=options.view == "residual",
-        journal=options.journal,
-        salvage=options.salvage,
-        capacities=capacities,
-    )
+    return open_extent(file, options, capacities)
 
 
 def _of_parent(options: Options) -> list[Capacity]:

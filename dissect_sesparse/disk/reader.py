@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress
 from operator import sub
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import SESparseError, UnreadableError
-from dissect_sesparse.disk.lanes import first_of, kinds, places, split
+from dissect_sesparse.disk.lane import split
 from dissect_sesparse.disk.window import Window
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Reader:
         self._touched: dict[int, int] = {}
         self._cost = 0
         self._next = 0
-        self._last = Window(0, 0, GRAIN_SIZE, bytes(8), [])
+        self._last = Window(0, 0, (0,), (0,), (0,), [])
         self._lock = Lock()
 
     def read(self, offset: int, end: int) -> bytes:
@@ -101,8 +100,6 @@ class Reader:
             window.used = True
         self._next = end
         if end <= window.end:
-            if window.breaks and window.lane - offset % window.lane >= end - offset:
-                return self._read_lane(window, offset, end)
             return self._read_window(window, offset, end)
         pieces = [self._read_window(window, offset, window.end)]
         offset = window.end
@@ -119,7 +116,7 @@ class Reader:
         with self._lock:
             self._windows = {}
             self._cost = 0
-            self._last = Window(0, 0, GRAIN_SIZE, bytes(8), [])
+            self._last = Window(0, 0, (0,), (0,), (0,), [])
 
     # Windows
 
@@ -170,34 +167,22 @@ class Reader:
     # Pieces
 
     def _read_window(self, window: Window, offset: int, end: int) -> bytes:
+        first, last = window.find(offset, end) if len(window) > 1 else (0, 1)
         try:
-            if not window.breaks:
-                kind, place = first_of(window.lanes)
-                data = window.reads[kind](end - offset, place + offset - window.start)
+            if last - first == 1:
+                into = offset - window.start - window.starts[first]
+                data = window.reads[window.kinds[first]](end - offset, window.places[first] + into)
             else:
-                data = _read_lanes(window, offset, end)
+                data = _read_runs(window, offset, end, first, last)
         except Exception:  # what went wrong is found out, and raised, below
             data = b""
-        return data if len(data) == end - offset else self._read_slowly(window, offset, end)
+        return data if len(data) == end - offset else self._read_slowly(window, offset, end, first, last)
 
-    def _read_lane(self, window: Window, offset: int, end: int) -> bytes:
-        """The same within one lane."""
-        number, into = divmod(offset - window.start, window.lane)
-        kind, place = first_of(window.lanes[number * 8 : number * 8 + 8])
-        try:
-            data = window.reads[kind](end - offset, place + into)
-        except Exception:  # as above
-            data = b""
-        return data if len(data) == end - offset else self._read_slowly(window, offset, end)
-
-    def _read_slowly(self, window: Window, offset: int, end: int) -> bytes:
+    def _read_slowly(self, window: Window, offset: int, end: int, first: int, last: int) -> bytes:
         """The same piece by piece, where one of them cannot be had: raise for it, or zeros in its place."""
         pieces: list[bytes] = []
-        first, last = (offset - window.start) // window.lane, -(-(end - window.start) // window.lane)
-        for run in window.runs(*window.around(first, last)):
+        for run in window.runs(first, last):
             start, until = max(run.start, offset), min(run.end, end)
-            if start >= until:
-                continue
             if run.state in (State.ALLOCATED, State.INVALID):
                 pieces += self._salvaged(run, start, until)
             else:
@@ -302,30 +287,20 @@ def _zeros(length: int, place: int) -> bytes:
     return bytes(length)
 
 
-def _read_lanes(window: Window, offset: int, end: int) -> bytes:
-    """The bytes of a range of a window of many runs."""
-    step = window.lane
-    first, into = divmod(offset - window.start, step)
-    last = -(-(end - window.start) // step)
-    if window.breaks.count(0, first + 1, last) == last - first - 1:
-        kind, place = first_of(window.lanes[first * 8 : first * 8 + 8])
-        return window.reads[kind](end - offset, place + into)
-    lanes = window.lanes[first * 8 : last * 8]
-    breaks = window.breaks[first + 1 : last]
-    starts = range(offset - into + step, end, step)
-    starts = [offset, *compress(starts, breaks)]
-    sizes = list(map(sub, [*starts[1:], end], starts))
-    where = places(lanes)
-    where = [where[0] + into, *compress(where[1:], breaks)]
-    top, low = lanes[7::8], lanes[6::8]
+def _read_runs(window: Window, offset: int, end: int, first: int, last: int) -> bytes:
+    """The bytes of a range of a window, of the runs from number ``first`` on and before ``last``: two or more."""
+    into = offset - window.start
+    starts = list(window.starts[first:last])
+    sizes = list(map(sub, [*starts[1:], end - window.start], starts))
+    where = list(window.places[first:last])
+    skip = into - starts[0]
+    sizes[0] -= skip
+    where[0] += skip
     if window.reads.spanned:
-        what = kinds(lanes)
-        return b"".join(_read_spans(window.reads, [what[0], *compress(what[1:], breaks)], sizes, where))
-    if top.count(top[0]) == len(top) == low.count(low[0]):
-        read = window.reads[top[0] | low[0] << 8]
-        return b"".join(map(read, sizes, where))
-    what = kinds(lanes)
-    reads = map(window.reads.__getitem__, [what[0], *compress(what[1:], breaks)])
+        return b"".join(_read_spans(window.reads, list(window.kinds[first:last]), sizes, where))
+    if window.uniform:
+        return b"".join(map(window.reads[window.kinds[0]], sizes, where))
+    reads = map(window.reads.__getitem__, window.kinds[first:last])
     return b"".join([read(size, place) for read, size, place in zip(reads, sizes, where)])
 
 

@@ -20,7 +20,7 @@ from dissect_sesparse.disk.c_sesparse import (
     TABLE_SIZE,
     c_sesparse,
 )
-from dissect_sesparse.disk.entry import State, decode_entry
+from dissect_sesparse.disk.entry import is_allocated, place_of
 from dissect_sesparse.disk.errors import ExtentError, UnreadableError, short
 from dissect_sesparse.disk.header import (
     MAX_CAPACITY_SECTORS,
@@ -34,7 +34,7 @@ from dissect_sesparse.disk.header import (
     read_struct,
 )
 from dissect_sesparse.disk.journal import read_journal
-from dissect_sesparse.disk.metadata import View
+from dissect_sesparse.disk.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -231,7 +231,7 @@ def _is_behind(file: EvidenceFile, header: Header) -> str:
 def _confirm(file: EvidenceFile, sectors: int, regions: dict[str, Region]) -> _Verdict:
     """What in the file speaks for and against a layout."""
     header = header_of(sectors, regions, c_sesparse.volatile_header(b"\0" * SECTOR))
-    view = View(file, header)
+    view = Metadata(file, header)
     for_it, against_it = [], []
     # Only entries are so many, and so sure of their place, that those which do not fit speak against the layout.
     for told, decides, (fit, misfit) in (
@@ -267,20 +267,20 @@ def _records(file: EvidenceFile, header: Header) -> tuple[int, int]:
     return whole, len(records) - whole
 
 
-def _entries(view: View, header: Header) -> tuple[int, int]:
+def _entries(view: Metadata, header: Header) -> tuple[int, int]:
     """Allocated entries whose backmap words name them, and those whose words name others."""
     fit = misfit = asked = 0
     for number in range(min(header.table_count, 65536)):
-        index = view.table_of(number)
+        index = view.raw_index_of(number)
         if index is None or index >= header.table_count or asked == _SAMPLES:
             continue
         asked += 1
         found = 0
         for slot in range(TABLE_SIZE // 8):
-            entry = view.entry(index, slot)
-            if entry is None or entry >> 60 != State.ALLOCATED:
+            entry = view.raw_entry(index, slot)
+            if entry is None or not is_allocated(entry):
                 continue
-            place = decode_entry(entry)[1]
+            place = place_of(entry)
             word = view.word(place)
             if place >= header.place_count or (word and not view.names(word, index, slot)):
                 misfit += 1
@@ -291,7 +291,7 @@ def _entries(view: View, header: Header) -> tuple[int, int]:
     return fit, misfit
 
 
-def _words(file: EvidenceFile, view: View, header: Header) -> tuple[int, int]:
+def _words(file: EvidenceFile, view: Metadata, header: Header) -> tuple[int, int]:
     """Backmap words that name a table of the disk and whose bits are set, and those that do not or are not."""
     fit = misfit = 0
     region = header.regions["backmap"]
@@ -299,7 +299,7 @@ def _words(file: EvidenceFile, view: View, header: Header) -> tuple[int, int]:
     for place in range(min(places, _SAMPLES * _SAMPLES)):
         if not (word := view.word(place)):
             continue
-        good = word >> 60 == 1 and word & (1 << 48) - 1 < header.table_count and view.bit(place)
+        good = word.is_valid and word.table < header.table_count and view.bit(place)
         fit, misfit = fit + bool(good), misfit + (not good)
     return (fit, misfit) if fit >= 8 else (0, 0)
 

@@ -22,17 +22,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import SECTOR, TABLE_SIZE
-from dissect_sesparse.disk.entry import State, decode_entry
+from dissect_sesparse.disk.entry import INVALID_ENTRY, State, encode_entry, is_allocated, place_of, unpack
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.disk.journal import Journal, Record, read_journal
-from dissect_sesparse.disk.lanes import INVALID_ENTRY, unpack
-from dissect_sesparse.disk.metadata import LaidOver, Metadata, View
+from dissect_sesparse.disk.metadata import Doubt, Metadata
+from dissect_sesparse.disk.source import LaidOver
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from dissect_sesparse.disk.file import EvidenceFile
     from dissect_sesparse.disk.header import Header
+    from dissect_sesparse.disk.source import Source
 
 MAX_CHECKS = 1_000_000
 """Entries and words held against one another in the search for what may be applied: some seconds."""
@@ -62,9 +63,14 @@ class Replay:
     """Whether entries of 0 are not shown, because a lost record may have set any of them."""
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether there are entries that are not shown."""
-        return bool(self.doubted or self.undone) or self.distrusts_empty
+    def doubt(self) -> Doubt | None:
+        """Why there are entries that are not shown; ``None`` where all are."""
+        if not (self.doubted or self.undone or self.distrusts_empty):
+            return None
+        return Doubt(
+            "the extent is dirty, and records of its journal that could not be applied contradict this entry",
+            "journal=ignore shows the tables as they lie",
+        )
 
     def state_of(self, record: Record) -> str:
         """``applied``, ``torn``, or ``history``: not applied, and nothing wrong with it."""
@@ -87,7 +93,7 @@ class _Plan:
     """Whether there was a record of which nothing tells what it changed."""
 
 
-def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[Replay, Metadata]:
+def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[Replay, Source]:
     """Apply the journal of a dirty extent.
 
     Args:
@@ -224,7 +230,7 @@ def _newest(records: list[Record]) -> dict[int, bytes]:
     return sectors
 
 
-def _sector(source: Metadata, number: int) -> bytes:
+def _sector(source: Source, number: int) -> bytes:
     try:
         return source.read_some(number * SECTOR, SECTOR)
     except UnreadableError:
@@ -276,7 +282,7 @@ class _Touched:
             divmod(number, TABLE_SIZE // 8) for number in _words_in(header, "grain_tables", sectors)
         ]  # table index, slot
         self.places = set(_words_in(header, "backmap", sectors)) | set(self._changed_bits(sectors))
-        views = [View(file, header), View(LaidOver(file, sectors), header)]
+        views = [Metadata(file, header), Metadata(file, header, LaidOver(file, sectors))]
         for view in views:
             self.places.update(place for _, _, place in self._allocated(view))
         self.places = {place for place in self.places if place < header.place_count}
@@ -299,16 +305,16 @@ class _Touched:
                 changed &= changed - 1
                 left -= 1
 
-    def _allocated(self, view: View) -> Iterator[tuple[int, int, int]]:
+    def _allocated(self, view: Metadata) -> Iterator[tuple[int, int, int]]:
         """Index, slot and place of the allocated entries."""
         for index, slot in self.entries:
-            entry = view.entry(index, slot)
-            if entry is not None and entry >> 60 == State.ALLOCATED:
-                yield index, slot, decode_entry(entry)[1]
+            entry = view.raw_entry(index, slot)
+            if entry is not None and is_allocated(entry):
+                yield index, slot, place_of(entry)
 
     def disagreements(self, sectors: Mapping[int, bytes]) -> int:
         """How often tables, backmap and bitmap contradict one another, with some sectors replaced."""
-        view = View(LaidOver(self.file, sectors) if sectors else self.file, self.header)
+        view = Metadata(self.file, self.header, LaidOver(self.file, sectors) if sectors else None)
         count = 0
         for index, slot, place in self._allocated(view):
             if self.kept.backmap and not view.names(view.word(place), index, slot):
@@ -317,18 +323,13 @@ class _Touched:
                 count += 1
         return count + sum(self._is_odd(view, place) for place in self.places)
 
-    def _is_odd(self, view: View, place: int) -> bool:
+    def _is_odd(self, view: Metadata, place: int) -> bool:
         """Whether a place is said to be someone's who does not say so, or in use and nobody's."""
         word = view.word(place)
         if word:
-            named = {State.ALLOCATED << 60 | _rest(place), State.UNMAPPED << 60 | _rest(place)}
+            named = {encode_entry(State.ALLOCATED, place), encode_entry(State.UNMAPPED, place)}
             return not named.intersection(view.named_by(word))
         return bool(self.kept.backmap and self.kept.bitmap and view.bit(place))
-
-
-def _rest(place: int) -> int:
-    """An entry for a place, without its state."""
-    return (place & 0xFFF) << 48 | place >> 12
 
 
 def _sectors_in(header: Header, name: str, sectors: Collection[int]) -> list[int]:
@@ -365,11 +366,11 @@ class _Doubts:
         header: Where the regions are.
     """
 
-    def __init__(self, file: Metadata, shown: Metadata, header: Header):
+    def __init__(self, file: EvidenceFile, shown: Source, header: Header):
         self.file = file
         self.shown = shown
         self.header = header
-        self.before, self.after = View(file, header), View(shown, header)
+        self.before, self.after = Metadata(file, header), Metadata(file, header, shown)
         self.sectors: dict[int, bytes] = {}
         self.count = 0
 
@@ -387,7 +388,7 @@ class _Doubts:
                 if name == "grain_tables":
                     wrong = [at for at in differ if not self._confirmed(self.after, first + at)]
                 else:  # a torn record most likely adds to the directory
-                    wrong = [at for at in differ if other is not None or self.after.table_of(first + at) is None]
+                    wrong = [at for at in differ if other is not None or self.after.raw_index_of(first + at) is None]
                 self._hide(number, here, wrong)
                 self.count += len(wrong)
 
@@ -406,11 +407,11 @@ class _Doubts:
                 hidden[at * 8 : at * 8 + 8] = INVALID_ENTRY
             self.sectors[number] = bytes(hidden)
 
-    def _confirmed(self, view: View, number: int) -> bool:
+    def _confirmed(self, view: Metadata, number: int) -> bool:
         """Whether an entry is an allocated one, and backmap and bitmap say so too."""
         index, slot = divmod(number, TABLE_SIZE // 8)
-        entry = view.entry(index, slot)
-        if entry is None or entry >> 60 != State.ALLOCATED:
+        entry = view.raw_entry(index, slot)
+        if entry is None or not is_allocated(entry):
             return False
-        place = decode_entry(entry)[1]
+        place = place_of(entry)
         return view.names(view.word(place), index, slot) and bool(view.bit(place))

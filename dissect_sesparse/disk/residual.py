@@ -5,89 +5,82 @@ Surely: the entry names a place in the file, and no other entry names it (see ``
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.disk.c_sesparse import TABLE_ENTRIES
-from dissect_sesparse.disk.claims import BareRule, Claim, Claims, UnmappedRun, split_places
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.lanes import spans_of
+import numpy as np
+
+from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE
+from dissect_sesparse.disk.claims import CLAIMS, BareRule, Claim, Claims, has_bytes
+from dissect_sesparse.disk.engine import WORD, blocks_of, places_of, runs_of, states_of
+from dissect_sesparse.disk.entry import BARE_UNMAPPED, State
+from dissect_sesparse.disk.sesparse import SESparseExtent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dissect_sesparse.disk.claims import ClaimedRun
-    from dissect_sesparse.disk.sesparse import SESparseExtent
+    from dissect_sesparse.disk.engine import Words
+    from dissect_sesparse.disk.metadata import Metadata
 
 _GROUP = 4096
 """Blocks whose claims are looked up together: 64 GiB of places. Each group costs a pass over the tables, once."""
-_GROUPS = 8
-"""Groups that are kept."""
-_ALLOCATED = bytes(0x30 | value & 0xF for value in range(256))
-"""The top byte of an entry, with the state ALLOCATED."""
+_GROUPS = 4
+"""Groups that are kept, 16 MiB each."""
+_TO_ALLOCATED = State.ALLOCATED << 60
+"""What an unmapped entry lacks to be an allocated one."""
+
+
+class ResidualExtent(SESparseExtent):
+    """A seSparse extent with its unmapped grains shown as their old bytes, where these are surely theirs.
+
+    Args:
+        metadata: Its directory and tables.
+    """
+
+    def __init__(self, metadata: Metadata):
+        super().__init__(metadata)
+        self.bare = BareRule(metadata)
+        """What its bare entries mean."""
+        self._claims: dict[int, Claims] = {}
+
+    def shown(self, first_grain: int, count: int) -> Words | None:
+        """The entries, with the unmapped ones that have bytes of their own made ALLOCATED."""
+        entries = super().shown(first_grain, count)
+        if entries is None or not len(slots := np.flatnonzero(states_of(entries) == State.UNMAPPED)):
+            return entries
+        chosen = entries[slots]
+        bare = chosen == BARE_UNMAPPED
+        owner = self.bare.owner if bare.any() else None
+        own = (bare & (slots + first_grain == owner)) if owner is not None else np.zeros(len(slots), bool)
+        grains = slots + first_grain
+        inside = ~bare & has_bytes(self.metadata, grains, places_of(chosen))
+        groups = blocks_of(chosen) // _GROUP
+        for group in np.unique(groups[inside]).tolist():
+            here = inside & (groups == group)
+            own[here] = self._group(group).claims_of(grains[here], chosen[here]) == CLAIMS.index(Claim.ALONE)
+        shown = entries.copy()
+        shown[slots[own]] |= _TO_ALLOCATED
+        return shown
+
+    def find(self, offset: int) -> tuple[State, int | None]:
+        if (entries := self.shown(offset // GRAIN_SIZE, 1)) is None:
+            return State.UNALLOCATED, None
+        run = next(runs_of(self.lanes(entries), offset, offset + 1, GRAIN_SIZE))
+        if run.state == State.INVALID:
+            raise self.explain(offset)
+        return run.state, run.place
+
+    def _group(self, number: int) -> Claims:
+        if (claims := self._claims.get(number)) is None:
+            blocks = np.arange(number * _GROUP, (number + 1) * _GROUP, dtype=WORD)
+            if len(self._claims) >= _GROUPS:
+                self._claims = {}
+            claims = self._claims[number] = Claims(self.metadata, blocks)
+        return claims
 
 
 def as_guest(extent: SESparseExtent) -> SESparseExtent:
     """The same extent as the guest sees it; it shares its file."""
-    if extent._residual is None:
-        return extent
-    shown = copy(extent)
-    shown._residual = None
-    return shown
+    return SESparseExtent(extent.metadata) if isinstance(extent, ResidualExtent) else extent
 
 
-def as_residual(extent: SESparseExtent) -> SESparseExtent:
+def as_residual(extent: SESparseExtent) -> ResidualExtent:
     """The same extent with its unmapped grains shown; it shares its file."""
-    if extent._residual is not None:
-        return extent
-    shown = copy(extent)
-    shown._residual = Residual(shown)
-    return shown
-
-
-class Residual:
-    """The unmapped grains of an extent that still have bytes of their own.
-
-    Args:
-        extent: The extent.
-    """
-
-    def __init__(self, extent: SESparseExtent):
-        self.extent = extent
-        self._bare = BareRule(extent)
-        self._claims: dict[int, Claims] = {}
-
-    def show(self, first: int, entries: bytes) -> bytes:
-        """Raw entries from grain ``first`` on, with the unmapped ones that have bytes of their own made ALLOCATED."""
-        shown = bytearray(entries)
-        for start, end in spans_of(State.UNMAPPED, entries):
-            for run in split_places(first + start, entries[start * 8 : end * 8]):
-                for part in self._parts(run):
-                    if part.claim is Claim.ALONE:
-                        at, until = part.grain - first, part.grain - first + part.count
-                        shown[at * 8 + 7 : until * 8 : 8] = shown[at * 8 + 7 : until * 8 : 8].translate(_ALLOCATED)
-        return bytes(shown)
-
-    @property
-    def bare_claim(self) -> Claim:
-        """The claim on bare entries that are not shown: NEVER, or UNKNOWN."""
-        return self._bare.claim
-
-    def _parts(self, run: UnmappedRun) -> Iterator[ClaimedRun]:
-        if run.place is None:
-            yield from self._bare.split(run)
-            return
-        grain, left, place = run.grain, run.count, run.place
-        while left > 0:
-            group = place // (TABLE_ENTRIES * _GROUP)
-            count = min(left, (group + 1) * TABLE_ENTRIES * _GROUP - place)
-            yield from self._group(group).split(UnmappedRun(grain, count, place))
-            grain, left, place = grain + count, left - count, place + count
-
-    def _group(self, number: int) -> Claims:
-        if (claims := self._claims.get(number)) is None:
-            claims = Claims(self.extent, range(number * _GROUP, (number + 1) * _GROUP))
-            if len(self._claims) >= _GROUPS:
-                self._claims = {}
-            self._claims[number] = claims
-        return claims
+    return extent if isinstance(extent, ResidualExtent) else ResidualExtent(extent.metadata)

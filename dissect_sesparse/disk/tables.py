@@ -16,12 +16,12 @@ from dissect_sesparse.disk.c_sesparse import SECTOR
 from dissect_sesparse.disk.entry import Run, State, merged
 from dissect_sesparse.disk.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.disk.extent import Extent
-from dissect_sesparse.disk.lanes import LANES, find_runs, split, spread
-from dissect_sesparse.disk.overlay import Layer
+from dissect_sesparse.disk.lane import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dissect_sesparse.disk.engine import Layer, Words
     from dissect_sesparse.disk.file import EvidenceFile
     from dissect_sesparse.disk.header import Region
 
@@ -217,47 +217,44 @@ class TableExtent(Extent):
 
     # Runs
 
-    def decode(self, first_grain: int, entries: bytes) -> bytes:
-        """Decoded lanes of raw entries, one a grain (see ``lanes``), at most :data:`~dissect_sesparse.disk.lanes.LANES`."""
-        count = len(entries) // 4
-        wide = bytearray(count * 8)
-        memoryview(wide).cast("I")[::2] = memoryview(entries).cast("I")
-        x = int.from_bytes(wide, "little")
-        ones = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * count, "little")
+    def lanes(self, first_grain: int, entries: bytes) -> Words:
+        """The decoded lanes of raw entries, one a grain, see ``engine``."""
+        import numpy as np
 
-        def at_least(limit: int) -> int:
-            # 32 bits of entry + (2**32 - limit) carry into bit 32 from the limit on, and no further.
-            return x + ones * ((1 << 32) - limit) >> 32 & ones
+        from dissect_sesparse.disk.engine import WORD
 
-        used = at_least(1)
-        zero = used & ~at_least(2) if self.layout.zeroed else 0
-        invalid = at_least(self.place_limit)
+        places = np.frombuffer(entries, "<u4").astype(WORD)
+        zero = (places == 1) & self.layout.zeroed
+        invalid = places >= self.place_limit
         for first, end, _ in self._taken():
-            invalid |= at_least(max(1, first - self._stored_sectors + 1)) & ~at_least(end)
-        invalid &= ~zero
-        allocated = used & ~invalid & ~zero
-        lanes = zero * (State.ZERO << 60) | invalid * (State.INVALID << 60)
-        lanes |= self._allocated(first_grain, count, x, ones) & ((allocated << 64) - allocated)
-        return lanes.to_bytes(count * 8, "little")
+            invalid |= (places >= max(1, first - self._stored_sectors + 1)) & (places < end)
+        lanes = np.where(places != 0, self._allocated(first_grain, places), 0).astype(WORD)
+        lanes[invalid] = State.INVALID << 60
+        lanes[zero] = State.ZERO << 60
+        return lanes
 
-    def _allocated(self, first_grain: int, count: int, entries: int, ones: int) -> int:
-        """The lanes of ``count`` grains as if all were allocated: their entries are their places."""
-        return entries | ones * ((0x8 | State.ALLOCATED) << 60)
+    def _allocated(self, first_grain: int, places: Words) -> Words:
+        """The lanes of grains as if all were allocated: their entries are their places."""
+        return places | (0x8 | State.ALLOCATED) << 60
 
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
+        from dissect_sesparse.disk.engine import Layer, spread
+
         first, end = start // self.grain_size, -(-(start + count * lane) // self.grain_size)
         if (entries := self.entries(first, end - first)) is None:
             return None
-        lanes = self.decode(first, entries)
+        lanes = self.lanes(first, entries)
         if lane != self.grain_size:
             lanes = spread(lanes, self.grain_size // lane, lane // SECTOR)
-        skip = (start - first * self.grain_size) // lane * 8
-        return Layer(lanes[skip : skip + count * 8], None)
+        skip = (start - first * self.grain_size) // lane
+        return Layer(lanes[skip : skip + count], None)
 
     def runs(self, start: int = 0, length: int | None = None) -> Iterator[Run]:
         return merged(self._runs(start, self.size if length is None else min(start + length, self.size)))
 
     def _runs(self, start: int, end: int) -> Iterator[Run]:
+        from dissect_sesparse.disk.engine import runs_of
+
         while start < end:
             if (used := self.next_used(start, end)) > start:
                 yield Run(start, min(used, end) - start, State.UNALLOCATED, None)
@@ -266,10 +263,6 @@ class TableExtent(Extent):
             first = start // self.grain_size
             stop = min(end, (first + LANES) * self.grain_size)
             count = -(-stop // self.grain_size) - first
-            lanes = self.decode(first, self.entries(first, count) or bytes(count * 4))
-            numbers, kinds, places = find_runs(lanes, self.grain_size // SECTOR)
-            bounds = [max(start, (first + number) * self.grain_size) for number in numbers]
-            for begin, until, kind, place in zip(bounds, [*bounds[1:], stop], kinds, places):
-                state, _, placed = split(kind)
-                yield Run(begin, until - begin, state, place + begin % self.grain_size if placed else None)
+            lanes = self.lanes(first, self.entries(first, count) or bytes(count * 4))
+            yield from runs_of(lanes, start, stop, self.grain_size)
             start = stop

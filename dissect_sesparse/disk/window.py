@@ -1,80 +1,97 @@
 """A piece of the disk, resolved over the whole chain: which bytes of which file are at which place.
 
-A window has 4096 lanes (see ``lanes``). A lane is 4 KiB, so that a window is what one grain table covers; where a link of
+A window has 4096 lanes (see ``engine``). A lane is 4 KiB, so that a window is what one grain table covers; where a link of
 the chain has smaller pieces (an extent that starts or ends within a grain) a lane is a sector.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, SECTOR
 from dissect_sesparse.disk.entry import Run, State
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.lanes import LANES, MAX_LAYERS, PLACED, find_breaks, find_runs, one, split
-from dissect_sesparse.disk.overlay import Layer, Overlay
+from dissect_sesparse.disk.lane import LANES, MAX_LAYERS, kind_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dissect_sesparse.disk.engine import Layer
     from dissect_sesparse.disk.link import Link, Placed
 
 
 class Window:
-    """A piece of the disk: what each lane is, and where runs start. A window of one run has one lane.
+    """A piece of the disk: where its runs start, and what they are.
 
     Args:
         start: Byte on the disk.
         end: Byte on the disk.
-        lane: Bytes of a lane.
-        lanes: Decoded lanes, 8 bytes each.
-        sources: The extents that are the lanes' layers.
+        starts: Where each run starts, in bytes from the window's start; ascending from 0.
+        kinds: What each run is, see :func:`~dissect_sesparse.disk.engine.split`.
+        places: Where each run's bytes are in its file; where its kind has no place, anything.
+        sources: The extents that are the layers of the kinds.
+        uniform: Whether all runs are of one kind.
     """
 
-    __slots__ = ("breaks", "end", "lane", "lanes", "reads", "sources", "start", "used")
+    __slots__ = ("end", "kinds", "places", "reads", "sources", "start", "starts", "uniform", "used")
 
-    def __init__(self, start: int, end: int, lane: int, lanes: bytes, sources: list[Placed]):
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        starts: Sequence[int],
+        kinds: Sequence[int],
+        places: Sequence[int],
+        sources: list[Placed],
+        *,
+        uniform: bool = True,
+    ):
         self.start = start
         self.end = end
-        self.lane = lane
-        self.breaks = find_breaks(lanes, lane // SECTOR)
-        self.lanes = lanes if self.breaks else lanes[:8]
+        self.starts = starts
+        self.kinds = kinds
+        self.places = places
         self.sources = sources
+        self.uniform = uniform
         self.reads: Any = None
         """For the reader: how to read each kind."""
         self.used = True
         """For the reader's cache."""
 
+    def __len__(self) -> int:
+        return len(self.starts)
+
     @property
     def cost(self) -> int:
-        """Bytes of memory it takes, about."""
-        return 600 + len(self.lanes) + len(self.breaks)
+        """Bytes of memory it takes, about: 14 a run."""
+        return 800 + 14 * len(self.starts)
 
     def source(self, kind: int) -> Placed | None:
         """The extent that answers for a kind; ``None`` for a hole of the whole chain."""
         state, layer, _ = split(kind)
         return None if state == State.UNALLOCATED else self.sources[layer]
 
-    def runs(self, first: int = 0, last: int = LANES) -> Iterator[Run]:
-        """Its runs, or what of them is in the lanes from ``first`` on and before ``last``."""
-        if not self.breaks:
-            first, last = 0, LANES
-        numbers, kinds, places = find_runs(self.lanes[first * 8 : last * 8], self.lane // SECTOR)
-        starts = [self.start + (first + number) * self.lane for number in numbers]
-        end = min(self.end, self.start + last * self.lane)
-        for start, until, kind, place in zip(starts, [*starts[1:], end], kinds, places):
-            yield Run(start, until - start, split(kind)[0], place if kind & PLACED else None, self.source(kind))
+    def find(self, offset: int, end: int) -> tuple[int, int]:
+        """The number of the run that has the byte at ``offset``, and one past that of the byte before ``end``."""
+        first = bisect_right(self.starts, offset - self.start) - 1
+        return first, bisect_left(self.starts, end - self.start, first + 1)
 
-    def around(self, first: int, last: int) -> tuple[int, int]:
-        """The lanes from ``first`` on and before ``last``, and the rest of the runs at both ends."""
-        if not self.breaks:
-            return 0, LANES
-        while first > 0 and not self.breaks[first]:
-            first -= 1
-        while last < len(self.breaks) and not self.breaks[last]:
-            last += 1
-        return first, last
+    def runs(self, first: int = 0, last: int | None = None) -> Iterator[Run]:
+        """Its runs, or those from number ``first`` on and before ``last``."""
+        last = len(self.starts) if last is None else last
+        for number in range(first, last):
+            begin = self.start + self.starts[number]
+            until = self.start + self.starts[number + 1] if number + 1 < len(self.starts) else self.end
+            kind = self.kinds[number]
+            state, _, placed = split(kind)
+            yield Run(begin, until - begin, state, self.places[number] if placed else None, self.source(kind))
+
+
+def whole(start: int, end: int, run: Run, sources: list[Placed]) -> Window:
+    """A window that is one run of the newest of its sources."""
+    placed = run.place is not None
+    return Window(start, end, (0,), (kind_of(run.state, placed=placed),), (run.place or 0,), sources)
 
 
 def lane_size(links: Sequence[Link], size: int) -> int:
@@ -117,27 +134,32 @@ class Resolver:
         Args:
             keep_unmapped: Whether UNMAPPED runs have the place of their old bytes, and so are cut where it jumps.
         """
+        from dissect_sesparse.disk import engine  # numpy, when the first tables are decoded
+
         start = offset - offset % self.window_size
         end = min(start + self.window_size, self.size)
         count = -(-(end - start) // self.lane)
-        overlay = Overlay(count)
+        overlay: engine.Overlay | None = None
         sources: list[Placed] = []
         for placed in self.overlapping(start, end):
             covers = placed.start <= start and placed.end >= end
             if covers and not sources and (run := placed.extent.only_run(start - placed.start, end - start)):
-                place = run.place // SECTOR if run.place is not None else None
-                return Window(start, end, self.lane, one(run.state, place), [placed])
+                return whole(start, end, run, [placed])
             if (layer := self._layer(placed, start, end, count, keep_unmapped=keep_unmapped)) is None:
                 continue
             if len(sources) == MAX_LAYERS:
                 raise SESparseError(f"over {MAX_LAYERS} extents have a part in the {end - start} bytes at {start:#x}")
             sources.append(placed)
+            overlay = overlay or engine.Overlay(count)
             overlay.add(layer)
             if not overlay.left:
                 break
-        if not sources:
-            return Window(start, end, self.lane, one(State.UNALLOCATED, None), [])
-        return Window(start, end, self.lane, overlay.lanes(), sources)
+        if overlay is None:
+            return whole(start, end, Run(start, end - start, State.UNALLOCATED, None), [])
+        firsts, kinds, places = engine.find_runs(overlay.lanes(), self.lane // SECTOR)
+        starts = (firsts * self.lane).astype("u4")
+        uniform = bool((kinds == kinds[0]).all())
+        return Window(start, end, starts.data, kinds.data, places.data, sources, uniform=uniform)
 
     def quiet_runs(self, start: int, end: int) -> list[Run]:
         """The runs of a range in which no table has to be asked: which of the other extents is the first to have it."""
@@ -166,4 +188,4 @@ class Resolver:
         layer = placed.extent.layer(first - placed.start, n, self.lane, keep_unmapped=keep_unmapped)
         if layer is None or n == count:
             return layer
-        return Layer(bytes(before * 8) + layer.entries + bytes((count - before - n) * 8), layer.decode)
+        return layer.within(before, count)

@@ -14,11 +14,12 @@ from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.errors import Kind, UnreadableError, short
 from dissect_sesparse.disk.extent import FlatExtent
 from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.audit import CONFIRMED, INFERRED, MAX_EACH, audit, wiped
+from dissect_sesparse.evidence.audit import audit, wiped
 from dissect_sesparse.evidence.headers import check_headers
 from dissect_sesparse.evidence.journals import journal_notes, salvage_notes
 from dissect_sesparse.evidence.spare import check_spare
 from dissect_sesparse.evidence.surroundings import surroundings
+from dissect_sesparse.evidence.tally import CONFIRMED, INFERRED, MAX_EACH
 from dissect_sesparse.evidence.unread import unread
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.link import Link, Placed
     from dissect_sesparse.disk.parent import ParentSearch
-    from dissect_sesparse.evidence.audit import Odd
+    from dissect_sesparse.evidence.tally import Odd
 
 MAX_CANDIDATES = 10
 

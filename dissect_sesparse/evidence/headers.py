@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.disk.c_sesparse import TABLE_COVERS
 from dissect_sesparse.disk.emptied import kept
-from dissect_sesparse.disk.lanes import unpack
-from dissect_sesparse.evidence.audit import INFERRED, Odd
+from dissect_sesparse.disk.entry import unpack
+from dissect_sesparse.evidence.tally import INFERRED, Odd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def check_headers(extent: SESparseExtent) -> Iterator[Odd]:
         return  # an empty region is nowhere, one that is cut off is told by the opening
     fields = unpack(extent.file.read(region.offset, _FIELDS))
     if not any(fields):
-        if kept(extent).bitmap or kept(extent).backmap:
+        if kept(extent.metadata).bitmap or kept(extent.metadata).backmap:
             message = f"the journal header is all zeros, expected its magic {JOURNAL_MAGIC:#x}; {INFERRED}"
             yield Odd("journal-header-mismatch", message, region.offset, None, region.size)
         return
@@ -45,7 +45,7 @@ def check_headers(extent: SESparseExtent) -> Iterator[Odd]:
         yield from _file_size(extent)
 
 
-def _journal_header(extent: SESparseExtent, fields: memoryview) -> Iterator[Odd]:
+def _journal_header(extent: SESparseExtent, fields: tuple[int, ...]) -> Iterator[Odd]:
     offset = extent.header.regions["journal_header"].offset
     magic, following, _, last = fields
     if magic != JOURNAL_MAGIC:
@@ -76,12 +76,12 @@ def _file_size(extent: SESparseExtent) -> Iterator[Odd]:
         )
         yield Odd("size-mismatch", message, field, None, None, "info")
         return
-    end = extent.grains_offset + blocks * TABLE_COVERS
+    end = extent.metadata.grains_offset + blocks * TABLE_COVERS
     told = f"free_gt_number is {blocks:#x}, so that {end + END_MARK_SIZE:#x} bytes are expected"
     # The last block of a disk that is no multiple of 16 MiB may be shorter: not seen.
-    if size < extent.grains_offset:
+    if size < extent.metadata.grains_offset:
         return  # told by the opening
-    if size < min(end, extent.grains_offset + extent.header.regions["grains"].size):
+    if size < min(end, extent.metadata.grains_offset + extent.header.regions["grains"].size):
         message = (
             f"the file ends at byte {size:#x}, {told}: cut off? What its tables name is told by itself; {INFERRED}"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.errors import short
 from dissect_sesparse.disk.journal import Record, read_journal
+from dissect_sesparse.disk.repairs import repairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +44,8 @@ def journal(chain: Chain) -> Iterator[JournalRecord]:
 
 
 def _state(extent: SESparseExtent, record: Record) -> str:
-    if extent.replay is not None:
-        return extent.replay.state_of(record)
+    if (replay := repairs_of(extent).replay) is not None:
+        return replay.state_of(record)
     return "history" if record.problem is None else "torn"
 
 
@@ -61,13 +62,14 @@ def salvage_notes(extent: SESparseExtent) -> Iterator[RepairNote]:
     """What ``salvage=1`` rebuilt of an extent, and from what. Goes through all of its tables then."""
     for message in extent.header.rebuilt:
         yield RepairNote("header-rebuilt", "warning", message, 0)
-    if extent.restored:
+    repairs = repairs_of(extent)
+    if repairs.restored:
         message = (
-            f"{extent.restored} sectors of metadata were lost, and the newest images in the journal's history stand in for "
+            f"{repairs.restored} sectors of metadata were lost, and the newest images in the journal's history stand in for "
             f"them ({BEST_EFFORT})"
         )
         yield RepairNote("tables-rebuilt", "warning", message, extent.header.regions["journal"].offset)
-    if (salvage := extent.salvage) is None:
+    if (salvage := repairs.salvage) is None:
         return
     salvage.check()
     for message in salvage.notes:
@@ -85,7 +87,7 @@ def journal_notes(extent: SESparseExtent) -> Iterator[RepairNote]:
     """What became of the journal of a dirty extent; nothing for a clean one."""
     if not extent.dirty:
         return
-    replay = extent.replay
+    replay = repairs_of(extent).replay
     flag = extent.header.regions["volatile_header"].offset + 0x18
     dirty = f"replay_journal is {extent.header.replay_journal:#x}: the extent was not closed cleanly"
     if replay is None:

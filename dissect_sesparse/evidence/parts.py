@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, TABLE_ENTRIES
-from dissect_sesparse.disk.census import count_states
+from dissect_sesparse.disk.engine import count_states
 from dissect_sesparse.disk.entry import State
 from dissect_sesparse.disk.sesparse import SESparseExtent
 
@@ -90,16 +90,14 @@ def _parts(sizes: Iterator[tuple[Position, int]], size: int) -> list[Part]:
 
 def _unmapped_sizes(chain: Chain) -> Iterator[tuple[Position, int]]:
     for depth, number, extent in _extents(chain):
-        for grain, entries in extent.raw_tables():
-            counts = count_states(entries, extent.place_limit)
-            # Where some entries are corrupt, the size is only a guess, and good enough for a cut.
-            count = counts.get(State.UNMAPPED, 0) if counts is not None else len(entries) // 8
+        for grain, entries in extent.metadata.sound_tables():
+            count = count_states(entries, extent.metadata.place_limit)[State.UNMAPPED]
             yield Position(depth, number, grain // TABLE_ENTRIES + 1), count * GRAIN_SIZE
 
 
 def _block_sizes(chain: Chain) -> Iterator[tuple[Position, int]]:
     for depth, number, extent in _extents(chain):
-        for block in range(-(-extent.place_limit // TABLE_ENTRIES)):
+        for block in range(-(-extent.metadata.place_limit // TABLE_ENTRIES)):
             yield Position(depth, number, block + 1), _BLOCK_SIZE
 
 

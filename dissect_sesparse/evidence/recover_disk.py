@@ -174,7 +174,7 @@ class DiskRecovery:
             file.put(position, data)
             self._unreferenced(run, data, file.path.name, position)
             position += len(data)
-            here = starts[run.extent] + run.place + run.size - run.extent.grains_offset
+            here = starts[run.extent] + run.place + run.size - run.extent.metadata.grains_offset
             self.tell(here - told)
             told = here
         self.tell(before - told)
@@ -246,7 +246,7 @@ def unit_of(chain: Chain, size: int) -> int:
 
 def scanned(extent: SESparseExtent) -> int:
     """Bytes of an extent that are looked through for unreferenced grains."""
-    return extent.place_limit * GRAIN_SIZE
+    return extent.metadata.place_limit * GRAIN_SIZE
 
 
 def _put(lines: JsonLines, fields: dict[str, Any], data: bytes | None) -> None:

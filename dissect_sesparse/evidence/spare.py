@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.disk.c_sesparse import SECTOR, TABLE_ENTRIES, TABLE_SIZE
-from dissect_sesparse.evidence.audit import INFERRED, Odd
+from dissect_sesparse.evidence.tally import INFERRED, Odd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from dissect_sesparse.disk.errors import SESparseError, short
 from dissect_sesparse.disk.folder import identity, is_regular, name_parts
 from dissect_sesparse.disk.link import is_sesparse
 from dissect_sesparse.disk.parent import sweep
-from dissect_sesparse.evidence.audit import CONFIRMED
 from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text, lists_of
 from dissect_sesparse.evidence.states import line_of, list_of
+from dissect_sesparse.evidence.tally import CONFIRMED
 from dissect_sesparse.evidence.vmx import parse_vmx
 
 if TYPE_CHECKING:

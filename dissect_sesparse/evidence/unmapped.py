@@ -111,7 +111,7 @@ def unmapped(
             tables = part.units(link.depth, number)
             if not isinstance(placed.extent, SESparseExtent) or tables is None:
                 continue
-            for run in claimed_runs(placed.extent, *tables):
+            for run in claimed_runs(placed.extent.metadata, *tables):
                 if run.claim is Claim.NEVER:
                     counts.never_mapped += _size(run, placed)
                 for piece, state, parent_state, data in _parts(run, placed, below, counts):
@@ -131,7 +131,7 @@ def _record(
 ) -> UnmappedRun:
     extent: SESparseExtent = placed.extent  # type: ignore[assignment]
     offset = placed.start + run.grain * GRAIN_SIZE
-    place = None if run.place is None else extent.grains_offset + run.place * GRAIN_SIZE
+    place = None if run.place is None else extent.metadata.grains_offset + run.place * GRAIN_SIZE
     return UnmappedRun(link, placed, offset, _size(run, placed), place, state, parent_state, after, before, content)
 
 
@@ -176,7 +176,7 @@ def _by_content(
     extent: SESparseExtent = placed.extent  # type: ignore[assignment]
     place = run.place or 0
     try:
-        data = extent.file.read(extent.grains_offset + place * GRAIN_SIZE, _size(run, placed))
+        data = extent.file.read(extent.metadata.grains_offset + place * GRAIN_SIZE, _size(run, placed))
     except UnreadableError:
         if run.count == 1:
             counts.unreadable += _size(run, placed)

@@ -6,14 +6,15 @@ Whose they were, the backmap may still tell. All-zero ones are only counted: fil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dissect_sesparse.disk.c_sesparse import GRAIN_SIZE, TABLE_ENTRIES
 from dissect_sesparse.disk.claims import BareRule
+from dissect_sesparse.disk.engine import places_of, spans, states_of
 from dissect_sesparse.disk.entry import BARE_UNMAPPED, State
 from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.lanes import blocks, successive, unpack
 from dissect_sesparse.disk.sesparse import SESparseExtent
 from dissect_sesparse.evidence.content import Content, describe
 from dissect_sesparse.evidence.parts import WHOLE
@@ -21,15 +22,15 @@ from dissect_sesparse.evidence.parts import WHOLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.link import Link, Placed
     from dissect_sesparse.evidence.parts import Part
 
-GROUP_BLOCKS = 65536
-"""Blocks of 16 MiB looked at in one pass over the tables: 1 TiB of the file, 32 MiB of memory."""
-_BLOCK = (1 << 48) - 1
+GROUP_BLOCKS = 8192
+"""Blocks of 16 MiB looked at in one pass over the tables: 128 GiB of the file, 32 MiB of memory."""
 ZERO_GRAIN = bytes(GRAIN_SIZE)
-_ALL = (1 << TABLE_ENTRIES) - 1
 
 
 @dataclass(frozen=True)
@@ -93,50 +94,43 @@ def unreferenced(
 
 def _runs(extent: SESparseExtent, counts: Counts, first: int, end: int | None) -> Iterator[tuple[int, int, int | None]]:
     """Place in the file, size and offset on the extent's disk of each run in some blocks."""
-    last_block = -(-extent.place_limit // TABLE_ENTRIES)
+    last_block = -(-extent.metadata.place_limit // TABLE_ENTRIES)
     last_block = last_block if end is None else min(end, last_block)
     for group in range(first, last_block, GROUP_BLOCKS):
-        named = named_places(extent, group, min(group + GROUP_BLOCKS, last_block))
-        for block in range(group, min(group + GROUP_BLOCKS, last_block)):
-            yield from _block_runs(extent, block, ~named.get(block, 0) & _ALL, counts)
+        end_block = min(group + GROUP_BLOCKS, last_block)
+        free = ~named_places(extent, group, end_block)
+        for block in range(group, end_block):
+            start = (block - group) * TABLE_ENTRIES
+            yield from _block_runs(extent, block, free[start : start + TABLE_ENTRIES], counts)
 
 
-def named_places(extent: SESparseExtent, first: int, end: int) -> dict[int, int]:
-    """For each block from ``first`` to ``end`` that any entry names, a bit for each place that is named.
+def named_places(extent: SESparseExtent, first: int, end: int) -> NDArray[np.bool_]:
+    """For each place of the blocks from ``first`` to ``end``, whether any entry names it.
 
     A bare UNMAPPED entry names place 0 only if the backmap says that it had it.
     """
-    named: dict[int, int] = {}
-    if first == 0 and BareRule(extent).owner is not None:
-        named[0] = 1
-    for _, entries in extent.raw_tables():
-        for state in (State.ALLOCATED, State.UNMAPPED):
-            if (place := successive(entries, state)) is not None and (place or state == State.ALLOCATED):
-                block, grain = divmod(place, TABLE_ENTRIES)
-                if first <= block < end:
-                    named[block] = named.get(block, 0) | ((1 << len(entries) // 8) - 1) << grain
-                break
-        else:
-            _add_each(named, entries, first, end)
+    named = np.zeros((end - first) * TABLE_ENTRIES, bool)
+    for _, entries in extent.metadata.sound_tables():
+        states = states_of(entries)
+        naming = (states == State.ALLOCATED) | (states == State.UNMAPPED) & (entries != BARE_UNMAPPED)
+        places = places_of(entries[naming])
+        inside = (places >= first * TABLE_ENTRIES) & (places < end * TABLE_ENTRIES)
+        named[(places[inside] - first * TABLE_ENTRIES).astype(np.intp)] = True
+    if first == 0 and BareRule(extent.metadata).owner is not None:
+        named[0] = True
     return named
 
 
-def _add_each(named: dict[int, int], entries: bytes, first: int, end: int) -> None:
-    wanted = [first <= block < end for block in blocks(entries)]
-    for entry in compress(unpack(entries), wanted):
-        if entry >> 60 in (State.ALLOCATED, State.UNMAPPED) and entry != BARE_UNMAPPED:
-            block = entry & _BLOCK
-            named[block] = named.get(block, 0) | 1 << (entry >> 48 & 0xFFF)
-
-
-def _block_runs(extent: SESparseExtent, block: int, free: int, counts: Counts) -> Iterator[tuple[int, int, int | None]]:
+def _block_runs(
+    extent: SESparseExtent, block: int, free: NDArray[np.bool_], counts: Counts
+) -> Iterator[tuple[int, int, int | None]]:
     """The runs of a block's places that are free and not zero."""
     first = block * TABLE_ENTRIES
-    free &= (1 << max(0, min(TABLE_ENTRIES, extent.place_limit - first))) - 1
-    if block == extent.header.free_gt_number and _is_trailer(extent, first):
-        free &= ~1
-    for start, count in spans_of_bits(free):
-        begin = extent.grains_offset + (first + start) * GRAIN_SIZE
+    free = free[: max(0, min(TABLE_ENTRIES, extent.metadata.place_limit - first))]
+    if len(free) and block == extent.header.free_gt_number and _is_trailer(extent, first):
+        free[0] = False
+    for start, count in spans(free):
+        begin = extent.metadata.grains_offset + (first + start) * GRAIN_SIZE
         if extent.file.next_data(begin) >= begin + count * GRAIN_SIZE:
             counts.zero_grains += count  # a hole of the file
             continue
@@ -145,19 +139,19 @@ def _block_runs(extent: SESparseExtent, block: int, free: int, counts: Counts) -
         except UnreadableError:
             counts.unreadable_grains += count
             continue
-        words = extent.backmap.words(first + start, count)
-        owners = [extent.backmap.owner_of(words[i]) if i < len(words) else None for i in range(count)]
-        yield from _joined(begin, data, owners, counts)
+        words = extent.metadata.words(first + start, count)
+        owners = np.full(count, -1, np.int64)
+        owners[: len(words)] = extent.backmap.owners_of(words)
+        yield from _joined(begin, data, owners.tolist(), counts)
 
 
 def _is_trailer(extent: SESparseExtent, place: int) -> bool:
-    """Whether a place is the end mark of the file: 4 KiB of 0xff behind the last block in use (seen once), or its start."""
-    begin = extent.grains_offset + place * GRAIN_SIZE
-    mark = extent.file.read_some(begin, GRAIN_SIZE + 1)
-    return len(mark) <= GRAIN_SIZE and not mark.strip(b"\xff")
+    """Whether a place is the end mark of the file: 4 KiB of 0xff behind the last block in use (seen once)."""
+    begin = extent.metadata.grains_offset + place * GRAIN_SIZE
+    return extent.file.read_some(begin, GRAIN_SIZE + 1) == b"\xff" * GRAIN_SIZE
 
 
-def _joined(begin: int, data: bytes, owners: list[int | None], counts: Counts) -> Iterator[tuple[int, int, int | None]]:
+def _joined(begin: int, data: bytes, owners: list[int], counts: Counts) -> Iterator[tuple[int, int, int | None]]:
     """Grains that are not zero, joined where place and address go on."""
     run: tuple[int, int, int | None] | None = None
     for number, owner in enumerate(owners):
@@ -165,7 +159,7 @@ def _joined(begin: int, data: bytes, owners: list[int | None], counts: Counts) -
         if data.startswith(ZERO_GRAIN[:size], number * GRAIN_SIZE):
             counts.zero_grains += 1
             continue
-        place, offset = begin + number * GRAIN_SIZE, None if owner is None else owner * GRAIN_SIZE
+        place, offset = begin + number * GRAIN_SIZE, None if owner < 0 else owner * GRAIN_SIZE
         if run is not None and place == run[0] + run[1] and offset == (None if run[2] is None else run[2] + run[1]):
             run = (run[0], run[1] + size, run[2])
             continue

@@ -93,7 +93,7 @@ class Period:
     def _never(run: Run) -> bool:
         """Whether a bare unmapped run surely never had bytes of its own in this link."""
         extent = run.source.extent if run.source is not None else None
-        return isinstance(extent, SESparseExtent) and as_residual(extent)._residual.bare_claim is Claim.NEVER  # type: ignore[union-attr]
+        return isinstance(extent, SESparseExtent) and as_residual(extent).bare.claim is Claim.NEVER
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of a part that is ``OWN``.

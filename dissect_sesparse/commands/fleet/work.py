@@ -116,7 +116,7 @@ def _tasks(settings: Settings, chains: Sequence[Chain]) -> Iterator[tuple[Piece,
 
 
 def _parts(settings: Settings, function: str, chain: Chain) -> list[Part]:
-    size = sum(extent.place_limit for link in chain.links for extent in link.sesparse_extents) * 4096
+    size = sum(extent.metadata.place_limit for link in chain.links for extent in link.sesparse_extents) * 4096
     if function not in _CUT or not settings.contents or size <= settings.split:
         return []
     return _CUT[function](chain, settings.split)

@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_sesparse.disk.entry import BARE_UNMAPPED, State, decode_entry
-from dissect_sesparse.disk.lanes import (
-    INVALID_ENTRY,
-    LANES,
-    constant,
-    decode_entries,
-    find_runs,
-    ramp,
-    spread,
-)
-from dissect_sesparse.disk.lanes import (
-    split as split_kind,
-)
+from dissect_sesparse.disk import engine
+from dissect_sesparse.disk.entry import BARE_UNMAPPED, INVALID_ENTRY, State, decode_entry
+from dissect_sesparse.disk.lane import LANES
+from dissect_sesparse.disk.lane import split as split_kind
 
 GRAINS_SECTOR = 12288
 
@@ -34,16 +25,32 @@ def words(lanes: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(lanes) // 8}Q", lanes))
 
 
+def decode_entries(entries: bytes, grains_sector: int, limit: int, *, keep_unmapped: bool = False) -> bytes:
+    return engine.decode(engine.words(entries), grains_sector, limit, keep_unmapped=keep_unmapped).tobytes()
+
+
+def constant(state: State, count: int) -> bytes:
+    return engine.constant(state, count).tobytes()
+
+
+def ramp(state: State, first: int, step: int, count: int) -> bytes:
+    return engine.ramp(state, first, step, count).tobytes()
+
+
+def spread(lanes: bytes, factor: int, step: int) -> bytes:
+    return engine.spread(engine.words(lanes), factor, step).tobytes()
+
+
 def split(lane: int) -> tuple[State, int, int | None]:
     """State, layer and place in bytes of a whole lane."""
-    state, layer, placed = split_kind(lane >> 56 | (lane >> 48 & 0xFF) << 8)
+    state, layer, placed = split_kind(lane >> 60 | (lane >> 48 & 0xFFF) << 4)
     return state, layer, (lane & (1 << 48) - 1) * 512 if placed else None
 
 
 def runs_of(lanes: bytes, step_sectors: int) -> tuple[list[int], list[int]]:
     """What ``find_runs`` finds: lane numbers, and the lanes there put together again."""
-    numbers, kinds, places = find_runs(lanes, step_sectors)
-    return numbers, [(kind & 0xFF) << 56 | kind >> 8 << 48 | place // 512 for kind, place in zip(kinds, places)]
+    numbers, kinds, places = (array.tolist() for array in engine.find_runs(engine.words(lanes), step_sectors))
+    return numbers, [(kind & 0xF) << 60 | kind >> 4 << 48 | place // 512 for kind, place in zip(kinds, places)]
 
 
 # The twins
