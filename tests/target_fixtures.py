@@ -27,8 +27,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def small_chain(folder: Path, name: str = "vm", deltas: int = 1) -> ChainBuilder:
-    """A chain with data everywhere it matters: grains 0 to 9 in the base, and grain ``10 * n`` in delta n."""
-    chain = ChainBuilder(folder, SECTORS, {grain * 8: grain_data("base", grain) for grain in range(10)}, name)
+    """A chain with data everywhere it matters: grains 0 to 9 in the base, and grain ``10 * n`` in delta n.
+
+    Grain 15 says that the disk is swap space (of 64 KiB pages): a volume that holds no files, and that nobody has to open.
+    """
+    base = {grain * 8: grain_data("base", grain) for grain in range(10)} | {15 * 8: b"SWAPSPACE2".rjust(4096, b"\x00")}
+    chain = ChainBuilder(folder, SECTORS, base, name)
     for number in range(1, deltas + 1):
         chain.add_delta().allocate(10 * number, grain_data(f"delta{number}", 10 * number))
     return chain

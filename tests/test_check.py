@@ -13,6 +13,7 @@ from target_fixtures import FINDING_CASES, NEWEST, small_chain, tool, two_disks
 
 from dissect_sesparse import cli, open_chain
 from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.target.volumes import filesystem_findings
 from dissect_sesparse.text import columns, printable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def test_each_finding(folder: Path, capsys: pytest.CaptureFixture[str], code: st
     exit_code, out, _ = check(path, capsys)
     assert exit_code == 3
     with open_chain(path) as chain:
-        expected = list(findings(chain))
+        expected = [*findings(chain), *filesystem_findings(chain)]
     head, *rows = out.splitlines()[1:]
     assert head.split() == ["LEVEL", "CODE", "LINK", "IN", "FILE", "ON", "DISK", "SIZE", "WHAT"]
     assert len(rows) == len(expected)

@@ -18,8 +18,10 @@ from target_fixtures import example_vm  # noqa: F401
 from dissect_sesparse.disk.chain import open_chain
 from dissect_sesparse.evidence import ntfs_files
 from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.target import files
+from dissect_sesparse.evidence.not_looked import MAX_WARNINGS, NotAllLookedAtError, Warnings
+from dissect_sesparse.target import files, walk
 from dissect_sesparse.target.files import deleted_files
+from dissect_sesparse.target.volumes import open_volumes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +43,13 @@ def told(path: Path, warnings: list[str] | None = None) -> dict[str, tuple[Delet
     found = {}
     warned: list[str] = []
     with open_chain(path) as chain:
-        for file in deleted_files(chain, warned.append):
-            assert file.path not in found
-            found[file.path] = file, measure(file)
+        try:
+            for file in deleted_files(chain, warned.append):
+                assert file.path not in found
+                found[file.path] = file, measure(file)
+        except NotAllLookedAtError:
+            assert warnings is not None
+            assert warned, "what was not looked at is also logged"
     if warnings is None:
         assert warned == []
     else:
@@ -116,13 +122,15 @@ def test_bytes_that_cannot_be_read(kind: str, folder: Path) -> None:
 
 
 def test_file_system_that_is_gone(kind: str, folder: Path) -> None:
-    """The guest formatted its disk: all files of the snapshot are told."""
+    """The guest wiped the head of its file system: all files of the snapshot are told, and that a volume is not opened."""
     chain = file_states.build(kind, folder)
     extent = chain.add_delta()
     first = file_states.KINDS[kind].offset // 4096
     for grain in range(first, first + 40):
         extent.unmap(grain)
-    found = told(chain.write(), [])
+    warnings: list[str] = []
+    found = told(chain.write(), warnings)
+    assert any("those of no kind of volume" in warning for warning in warnings)
     assert {"keep.txt", "again.bin", "docs/renamed.txt", "new.bin"} <= set(found)
     assert {found[path][0].link.depth for path in ("keep.txt", "again.bin")} == {1}
     for path in ("keep.txt", "again.bin"):
@@ -136,7 +144,7 @@ def test_where_not_all_live_files_are_known_none_is_called_deleted(
     kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file_states.build(kind, folder).write()
-    monkeypatch.setattr(files, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(walk, "MAX_ENTRIES", 3)
     warnings: list[str] = []
     assert told(path, warnings) == {}
     assert any("more than 3 files" in warning for warning in warnings)
@@ -146,7 +154,7 @@ def test_where_not_all_live_files_are_known_none_is_called_deleted(
 def test_folder_that_holds_itself(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop ends, and as live files may lie where nobody went again, none is called deleted."""
     path = file_states.build(kind, folder).write()
-    monkeypatch.setattr(files.Key, "__init__", lambda self, entry, info: vars(self).update(key=7, sure=True))
+    monkeypatch.setattr(walk.Key, "__init__", lambda self, entry, info: vars(self).update(key=7, sure=True))
     warnings: list[str] = []
     assert told(path, warnings) == {}
     assert any("is met again" in warning for warning in warnings)
@@ -154,7 +162,7 @@ def test_folder_that_holds_itself(kind: str, folder: Path, monkeypatch: pytest.M
 
 def test_inodes_without_uses(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing tells an inode's uses apart, a file whose inode is in use is not told, and that is."""
-    monkeypatch.setattr(files, "_use", lambda entry, info: None)
+    monkeypatch.setattr(walk, "_use", lambda entry, info: None)
     warnings: list[str] = []
     found = told(file_states.build(kind, folder).write(), warnings)
     assert set(found) <= set(DELETED)
@@ -164,7 +172,7 @@ def test_inodes_without_uses(kind: str, folder: Path, monkeypatch: pytest.Monkey
 
 def test_serial_is_read(kind: str, folder: Path) -> None:
     with open_chain(file_states.build(kind, folder).write()) as chain:
-        states = list(files._states(chain, pytest.fail))
+        states = [state for depth in range(3) for state in open_volumes(chain, depth).states]
         assert len(states) == 3
         assert len({state.serial for state in states}) == 1
         assert states[0].serial[1] is not None
@@ -176,15 +184,15 @@ def test_volume_without_a_file_system(folder: Path) -> None:
     chain.add_delta()
     warnings: list[str] = []
     assert told(chain.write(), warnings) == {}
-    assert any("no file system that dissect can open" in warning for warning in warnings)
+    assert any("those of no kind of volume that is known" in warning for warning in warnings)
 
 
 def test_warnings_are_bounded() -> None:
     got: list[str] = []
-    warnings = files.Warnings(got.append, "vm.vmdk")
+    warnings = Warnings(got.append, "vm.vmdk")
     for number in range(1000):
         warnings(f"number {number}")
-    assert len(got) == files.MAX_WARNINGS + 1
+    assert len(got) == MAX_WARNINGS + 1
     assert "the rest is not told" in got[-1]
 
 
@@ -281,5 +289,6 @@ def test_extent_alone(folder: Path) -> None:
     extent.write(folder / "alone-sesparse.vmdk")
     warnings: list[str] = []
     with open_chain(folder / "alone-sesparse.vmdk", unreadable="zero") as chain:
-        assert list(deleted_files(chain, warnings.append)) == []
+        with pytest.raises(NotAllLookedAtError, match="1 volume not looked at"):
+            list(deleted_files(chain, warnings.append))
     assert warnings

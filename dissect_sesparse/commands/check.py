@@ -53,7 +53,7 @@ class Check(Work):
         found: list[Finding] = []
         error = None
         try:
-            found += once(chained(source.notes, findings(source.chain)))
+            found += once(chained(source.notes, findings(source.chain), source.volumes()))
         except SESparseError as e:
             error = e
         name = printable(source.chain.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +79,13 @@ def disks_of(target: Target, spec: str, at_least: int = 1) -> tuple[list[Source]
     Raises:
         RecoverError: If fewer than ``at_least`` can be read.
     """
+    from dissect_sesparse.target.volumes import filesystem_findings
+
     sources, others = [], []
     for disk in target.disks:
         if getattr(disk, "__type__", None) == "sesparse":
-            sources.append(Source(disk.chain, tuple(disk.notes)))  # type: ignore[attr-defined]
+            chain = disk.chain  # type: ignore[attr-defined]
+            sources.append(Source(chain, tuple(disk.notes), volumes=partial(filesystem_findings, chain)))  # type: ignore[attr-defined]
         else:
             others.append({"disk": str(disk), "state": "skipped", "reason": "no seSparse extent in its chain"})
     others += [{"disk": name, "state": "failed", "reason": why} for name, why in _broken(target, sources)]

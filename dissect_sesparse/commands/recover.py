@@ -10,6 +10,7 @@ from dissect_sesparse.commands.runner import Machine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.disk.folder import refuse_irregular
 from dissect_sesparse.evidence.deleted import FILE_STATES
+from dissect_sesparse.evidence.not_looked import counted
 from dissect_sesparse.evidence.recover import recover
 from dissect_sesparse.evidence.recover_state import NAME
 from dissect_sesparse.evidence.writing import RecoverError
@@ -70,7 +71,9 @@ def _lines(recovery: Recovery) -> Iterator[str]:
         if (files := disk.get("deleted_files")) is not None:
             told = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
             lost = f"; {files['none']['files']} of which nothing is left" if files["none"]["files"] else ""
-            yield f"{disk['disk']}: deleted files: {', '.join(told) or 'none'}{lost}"
+            missed = counted(volume["volume"] for volume in files["not_looked_at"])
+            none = f"none found; {missed}" if missed else "none"
+            yield f"{disk['disk']}: deleted files: {', '.join(told) or none}{lost}{f'; {missed}' if told and missed else ''}"
             yield from files["warnings"]
         if disk["reason"]:
             yield f"{disk['disk']}: INCOMPLETE: {disk['reason']}"

@@ -78,8 +78,11 @@ class Recovery:
 
     @property
     def complete(self) -> bool:
-        """Whether every disk was recovered to its end."""
-        return all(disk["state"] in ("done", "skipped") for disk in self.report["disks"])
+        """Whether every disk was recovered to its end, and every volume looked at where deleted files are wanted."""
+        return all(
+            disk["state"] in ("done", "skipped") and not disk.get("deleted_files", {}).get("not_looked_at")
+            for disk in self.report["disks"]
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Source:
     """What its opening told beside what its files tell."""
     files: Callable[[Callable[[str], None]], Iterable[DeletedFile]] | None = None
     """Gets what takes warnings, gives the disk's deleted files; without, none are recovered by name."""
+    volumes: Callable[[], Iterable[Finding]] = tuple
+    """Gives a finding for each volume that is not opened; looking for them reads the disk."""
     machine: str = ""
     """The name of its machine, where there are several and its own would not say which."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.evidence.content import signature
 from dissect_sesparse.evidence.deleted import FILE_STATES, measure
+from dissect_sesparse.evidence.not_looked import NotAllLookedAtError
 from dissect_sesparse.evidence.safe_name import SafePaths
 from dissect_sesparse.evidence.sparse_file import OutputFile
 from dissect_sesparse.evidence.writing import TooLargeError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.evidence.deleted import DeletedFile, Piece, Recovered
     from dissect_sesparse.evidence.json_lines import JsonLines
+    from dissect_sesparse.evidence.not_looked import NotLooked
     from dissect_sesparse.evidence.writing import OutputFolder
 
 log = logging.getLogger(__name__)
@@ -62,10 +64,15 @@ class FilesRecovery:
         Args:
             files: Gets what takes warnings, gives the deleted files.
         """
-        for file in files(self._warnings.append):
-            self._one(file)
+        missed: tuple[NotLooked, ...] = ()
+        try:
+            for file in files(self._warnings.append):
+                self._one(file)
+        except NotAllLookedAtError as e:
+            missed = e.places
         return {
             **{state: {"files": self._counts[state], "bytes": self._bytes[state]} for state in FILE_STATES},
+            "not_looked_at": [{"volume": place.where, "reason": place.why} for place in missed],
             "warnings": self._warnings,
         }
 

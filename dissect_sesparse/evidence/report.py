@@ -19,6 +19,7 @@ from dissect_sesparse.evidence.deleted import FILE_STATES, DeletedFile, Recovere
 from dissect_sesparse.evidence.findings import Finding, Once, findings
 from dissect_sesparse.evidence.inputs import InputFile, changed, folders_of, hashed, input_files, name_of
 from dissect_sesparse.evidence.links import state_of
+from dissect_sesparse.evidence.not_looked import NotAllLookedAtError, counted
 from dissect_sesparse.evidence.recover_state import options_of, versions
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 from dissect_sesparse.evidence.strip import Strip, chain_strip, link_strip
@@ -142,6 +143,8 @@ class DiskReport:
     """Deleted files by how much of them there is (``evidence.deleted.STATES``); ``None``: not looked for."""
     file_warnings: tuple[str, ...]
     """Which deleted files are not told of, and why."""
+    not_looked_at: tuple[str, ...]
+    """Volumes that were not looked at for deleted files, or not to the end."""
     problems: tuple[str, ...]
     """What could not be told to its end, and why."""
 
@@ -183,6 +186,11 @@ class Report:
     hashes: bool
     """Whether input files and unmapped runs were hashed."""
     versions: dict[str, str]
+
+    @property
+    def not_looked_at(self) -> str:
+        """How many volumes were not looked at for deleted files, in words; nothing where that is none."""
+        return counted(f"{number} {volume}" for number, disk in enumerate(self.disks) for volume in disk.not_looked_at)
 
     @property
     def complete(self) -> bool:
@@ -307,7 +315,8 @@ class _Gathering:
         except SESparseError as e:
             problems.append(f"The list of findings is not complete: {e}")
         warnings: list[str] = []
-        files = None if source.files is None else self._files(source, warnings, problems)
+        missed: list[str] = []
+        files = None if source.files is None else self._files(source, warnings, problems, missed)
         return DiskReport(
             source.name,
             chain.size,
@@ -319,6 +328,7 @@ class _Gathering:
             levels,
             files,
             tuple(warnings),
+            tuple(missed),
             tuple(problems),
         )
 
@@ -327,7 +337,7 @@ class _Gathering:
         self.seen += 1
         _keep_largest(self.largest, (row.run.size, -self.seen, row))
 
-    def _files(self, source: Source, warnings: list[str], problems: list[str]) -> dict[str, int]:
+    def _files(self, source: Source, warnings: list[str], problems: list[str], missed: list[str]) -> dict[str, int]:
         """Count the deleted files of a disk; keep those first of which there is most."""
         counts = dict.fromkeys(FILE_STATES, 0)
         try:
@@ -337,13 +347,16 @@ class _Gathering:
                 self.files_total += 1
                 row = FileRow(source.name, replace(file, pieces=_no_pieces), recovered)
                 _keep_largest(self.files, (recovered.size, -self.files_total, row))
+        except NotAllLookedAtError as e:
+            missed += sorted({place.where for place in e.places})
+            problems.append(f"The list of deleted files is not complete: {e}")
         except SESparseError as e:
             problems.append(f"The list of deleted files is not complete: {e}")
         return counts
 
     def _findings(self, source: Source) -> Iterator[Finding]:
         chain = source.chain
-        for finding in self.once[source.machine](itertools.chain(source.notes, findings(chain))):
+        for finding in self.once[source.machine](itertools.chain(source.notes, findings(chain), source.volumes())):
             self.found_total += 1
             rows = self.found[finding.level]
             if len(rows) < MAX_ROWS:

@@ -351,8 +351,10 @@ class SESparsePlugin(Plugin):
         yield from self._of_each(lambda disk: self._findings(disk, once))
 
     def _findings(self, disk: SESparseContainer, once: Once) -> Iterator[Record]:
+        from dissect_sesparse.target.volumes import filesystem_findings
+
         chain = disk.chain
-        for finding in once(itertools.chain(disk.notes, findings(chain))):
+        for finding in once(itertools.chain(disk.notes, findings(chain), filesystem_findings(chain))):
             yield self._record(
                 FindingRecord,
                 chain,

@@ -10,14 +10,17 @@ record, compressed files, volumes over several disks).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 from dissect.ntfs.mft import MftRecord
 from dissect.util.stream import RunlistStream
 
+from dissect_sesparse.evidence.not_looked import Warnings
 from dissect_sesparse.evidence.ranges import Ranges, TooManyRangesError
-from dissect_sesparse.target.files import Key, State, Walk, Warnings, file_systems, time_of
+from dissect_sesparse.target.volumes import hidden, open_volumes
+from dissect_sesparse.target.walk import Key, Walk, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.disk.link import Link
     from dissect_sesparse.evidence.changes import Change, DiskState
+    from dissect_sesparse.target.volumes import Opened, State
 
 MAX_FILES = 5_000_000
 """Files of a file system that are compared: a GB of memory."""
@@ -91,26 +95,37 @@ def changed_files(
         newer: The state to get to.
         ranges: What was changed between them.
         warn: Gets what is not told, and why.
+
+    Raises:
+        NotAllLookedAtError: Behind the last file, if there are volumes that were not looked at.
     """
     tell = Warnings(warn, newer.chain.name)
     before, after = (_opened(state, tell) for state in (older, newer))
-    if not before and not after:
+    if not before.states and not after.states:
         tell("no file system that dissect can open in either state, no files are told")
-    for now in after:
-        then = next((state for state in before if _is_same(state, now)), None)
+    left = list(before.states)
+    for now in after.states:
+        then = next((state for state in left if _is_same(state, now)), None)
         if then is not None:
-            before.remove(then)
+            left.remove(then)
+        elif why := hidden(now, before.unopened):
+            tell.missed(now.name, f"{now.name}: nothing tells which of its files are new: {why}")
+            continue
         yield from _safely(_Pair(older, newer, then, now, ranges, tell))
-    for then in before:
-        yield from _safely(_Pair(older, newer, then, None, ranges, tell))
+    for then in left:
+        if why := hidden(then, after.unopened):
+            tell.missed(then.name, f"{then.name}: nothing tells which of its files are gone: {why}")
+        else:
+            yield from _safely(_Pair(older, newer, then, None, ranges, tell))
+    tell.end()
 
 
-def _opened(state: DiskState, tell: Callable[[str], None]) -> list[State]:
-    try:
-        return list(file_systems(state.chain, state.depth, tell))
-    except Exception as e:  # whatever dissect trips over
-        tell(f"the disk as of {state.name} cannot be opened, its files are not told: {e or type(e).__name__}")
-        return []
+def _opened(state: DiskState, tell: Warnings) -> Opened:
+    opened = open_volumes(state.chain, state.depth)
+    for unopened in opened.unopened:
+        why = f"{unopened.message}: its files are not told"
+        (tell if unopened.level == "info" else partial(tell.missed, unopened.where))(why)
+    return opened
 
 
 def _is_same(a: State, b: State) -> bool:
@@ -122,7 +137,7 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
     try:
         yield from pair.files()
     except Exception as e:  # one broken file system never costs the others
-        pair.tell(f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
+        pair.tell.missed(pair.name, f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
 
 
 class _Files(Walk):
@@ -153,7 +168,7 @@ class _Pair:
     then: State | None
     now: State | None
     ranges: ChangedRanges
-    tell: Callable[[str], None]
+    tell: Warnings
 
     @property
     def name(self) -> str:
@@ -194,7 +209,7 @@ class _Pair:
         found: dict[str, Any] = {}
         for path, entry, info in walk:
             if len(found) >= MAX_FILES:
-                self.tell(f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
+                self.tell.missed(self.name, f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
                 return found, False
             key = Key(entry, info)
             stream = path.rpartition("/")[2].partition(":")[2]  # of NTFS: it shares the record of its file
