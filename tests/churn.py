@@ -39,8 +39,8 @@ from dissect_sesparse.target.files import deleted_files
 
 OFFSET = 1 << 20
 """Of the partition on the disk."""
-ROOM = 500_000
-"""Bytes that a volume has free at the start: what is written soon lies where something else was."""
+ROOM = (100_000, 300_000, 800_000)
+"""Bytes that a volume has free at the start, one of these: what is written soon lies where something else was."""
 
 
 class Truth:
@@ -312,7 +312,7 @@ def churn(driver: Driver, seed: int, folder: Path, operations: int, snapshots: i
     guest, host = Guest(driver, rng, truth), Host(driver, rng, folder / "vm")
     with driver.mounted(image) as guest.root:
         room = os.statvfs(guest.root)
-        guest._write("fill", bytes(max(0, room.f_bavail * room.f_frsize - ROOM)))
+        guest._write("fill", bytes(max(0, room.f_bavail * room.f_frsize - rng.choice(ROOM))))
     for period in range(snapshots + 1):
         steps = operations // (snapshots + 1)
         while steps > 0:

@@ -1,0 +1,182 @@
+"""Files whose clusters others had, by the real driver: named cases, and a short run of ``churn.py``."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import churn
+import pytest
+from churn_drivers import DRIVERS, Ntfs
+
+from dissect_sesparse.disk.chain import open_chain
+from dissect_sesparse.evidence.deleted import measure
+from dissect_sesparse.target.files import deleted_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+
+SIZE = 60_000
+
+
+def content(name: str) -> bytes:
+    return b"".join(f"{name} {number:06d} ".encode().ljust(512, b".") for number in range(-(-SIZE // 512)))[:SIZE]
+
+
+class Case:
+    """A guest on a full volume with one delta over a base, and what is told of its files."""
+
+    def __init__(self, folder: Path, before: Callable[[Path], None], after: Callable[[Path], None]):
+        driver = Ntfs()
+        if why := driver.missing():
+            pytest.skip(why)
+        image = folder / "partition.img"
+        driver.make(image)
+        host = churn.Host(driver, random.Random(1), folder / "vm")
+        host._trims = host._gives = 0.0
+        with driver.mounted(image) as root:
+            before(root)
+        host.record(image, driver.free(image))
+        host.snapshot()
+        with driver.mounted(image) as root:
+            after(root)
+        host.record(image, driver.free(image))
+        self.told: dict[tuple[str, str], tuple[DeletedFile, Recovered, bytes]] = {}
+        with open_chain(host.chain.write()) as chain:
+            for file in deleted_files(chain, pytest.fail):
+                data = bytearray(file.size)
+                told = measure(
+                    file, lambda p, data=data: data.__setitem__(slice(p.offset, p.offset + len(p.data)), p.data)
+                )
+                self.told[file.path, file.named_by] = file, told, bytes(data)
+
+
+def fill(root: Path) -> None:
+    """Take all that is free."""
+    with (root / "fill").open("ab", buffering=0) as fh:
+        try:
+            while fh.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+
+
+def made(root: Path) -> None:
+    """A file B of no bytes, whose record comes before that of A, some more, and a folder; A, and no more room."""
+    for number in range(60):
+        (root / f"empty{number}").touch()
+    (root / "folder").mkdir()
+    (root / "B").touch()
+    (root / "A").write_bytes(content("A"))
+    fill(root)
+
+
+def record_reused(root: Path) -> None:
+    """(a) A's clusters go to B, B is deleted, and its record goes to a small file: nothing names B any more."""
+    (root / "A").unlink()
+    (root / "B").write_bytes(content("B"))
+    assert (root / "B").stat().st_size == SIZE, "B has all that A had"
+    record = (root / "B").stat().st_ino
+    (root / "B").unlink()
+    for number in range(200):  # which free record is taken is the driver's to choose; B's comes before A's
+        (root / f"small{number}").write_bytes(b"resident")
+        if (root / f"small{number}").stat().st_ino == record:
+            return
+    pytest.fail("the driver did not use the record again")
+
+
+def cut_to_nothing(root: Path) -> None:
+    """(b) A's clusters go to B, which lives, and is then cut to nothing."""
+    (root / "A").unlink()
+    (root / "B").write_bytes(content("B"))
+    assert (root / "B").stat().st_size == SIZE
+    os.truncate(root / "B", 0)
+
+
+def index_blocks(root: Path) -> None:
+    """(c) A's clusters go to the index of a folder, which is deleted."""
+    (root / "A").unlink()
+    for number in range(40):
+        (root / f"empty{number}").rename(root / "folder" / f"{'n' * 200}{number}")
+    for path in sorted((root / "folder").iterdir()):
+        path.unlink()
+    (root / "folder").rmdir()
+
+
+@pytest.mark.parametrize("since", ["base", "delta"])
+@pytest.mark.parametrize("steals", [record_reused, cut_to_nothing, index_blocks])
+def test_clusters_that_others_had(tmp_path: Path, steals: Callable[[Path], None], since: str) -> None:
+    """A's record is left, and its clusters are free; nothing names who wrote there. That is no proof."""
+    if since == "base":
+        case = Case(tmp_path, made, steals)
+    else:
+        case = Case(
+            tmp_path, lambda root: (root / "keep").write_bytes(b"keep"), lambda root: (made(root), steals(root))
+        )
+    for (path, _), (_, told, data) in case.told.items():
+        assert path != "A" or told.state != "complete" or data == content("A")
+    if since == "base":  # the snapshot has A
+        file, told, data = case.told["A", "snapshot"]
+        assert (file.link.depth, told.state, data) == (1, "complete", content("A"))
+    else:
+        _, told, data = case.told["A", "mft"]
+        assert told.state in ("likely", "partial")
+        assert told.likely
+        assert data != content("A"), "the trap is set"
+
+
+def test_times_set_back(tmp_path: Path) -> None:
+    """(d) Overwritten since the snapshot, with all times set back, and deleted: the snapshot's bytes are the snapshot's."""
+
+    def after(root: Path) -> None:
+        before, record = (root / "A").stat(), driver.times(root / "A")
+        with (root / "A").open("r+b") as fh:
+            fh.write(content("new"))
+        driver.set_back(root / "A", before, None)
+        assert (root / "A").stat().st_mtime_ns == before.st_mtime_ns
+        if everything:
+            driver.set_back(root / "A", before, record)
+        (root / "A").unlink()
+
+    driver = Ntfs()
+    for everything in (False, True):
+        folder = tmp_path / str(everything)
+        folder.mkdir()
+        case = Case(folder, made, after)
+        file, told, data = case.told["A", "snapshot"]
+        assert (file.link.depth, told.state, data) == (1, "complete", content("A"))
+        if ("A", "mft") in case.told:
+            _, told, data = case.told["A", "mft"]
+            assert (told.state, data) == ("likely", content("new"))
+
+
+def test_untouched_since_the_snapshot(tmp_path: Path) -> None:
+    """What proves: nobody wrote there. Renamed and with other times, it is the snapshot's content all the same."""
+
+    def after(root: Path) -> None:
+        (root / "A").rename(root / "moved")
+        os.utime(root / "moved", (1, 1))
+        (root / "moved").unlink()
+
+    case = Case(tmp_path, made, after)
+    file, told, data = case.told["moved", "mft"]
+    assert (file.link.depth, told.state, data) == (0, "complete", content("A"))
+    assert "nobody wrote there since" in told.basis
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("seed", [1, 3])
+def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:
+    """No foreign byte in what is proven. ``python tests/churn.py`` does the same, longer."""
+    driver = DRIVERS[name]()
+    if why := driver.missing():
+        pytest.skip(why)
+    path, truth, did = churn.churn(driver, seed, tmp_path, 200, 2)
+    found = churn.judge(path, truth, driver)
+    assert sum(did.values()) == 200
+    assert found["complete"] > 10
+    assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}
