@@ -145,24 +145,24 @@ def test_running_link_alone(ntfs: Path, tmp_path: Path) -> None:
 # Hostile
 
 
-def record_of(path: Path, name: str) -> tuple[int, int, int]:
-    """Where on the disk the deleted MFT record of a file in the root is, and where its data attribute is in that."""
+def record_of(path: Path, name: str, *, live: bool = False) -> tuple[int, int, int]:
+    """Where on the disk the MFT record of a (deleted) file in the root is, and where its data attribute is in that."""
     from dissect.ntfs import NTFS
     from dissect.util.stream import RangeStream
 
     with open_chain(path) as chain:
         ntfs = NTFS(RangeStream(chain.open(), 1 << 20, chain.size - (1 << 20)))
-        segment = next(r.segment for r in ntfs.mft.segments() if r.filename == name and not r.header.Flags & 1)
+        segment = next(r.segment for r in ntfs.mft.segments() if r.filename == name and r.header.Flags & 1 == live)
         record = ntfs.mft.get(segment)
         (start, _), *_ = ntfs.mft.get(0).dataruns()
         return (1 << 20) + start * ntfs.cluster_size + segment * 1024, record.attributes.DATA.header.offset, segment
 
 
-def patched(folder: Path, name: str, *patches: tuple[int, bytes]) -> Path:
-    """The chain with bytes of the data attribute of a deleted record changed, in the newest link."""
+def patched(folder: Path, name: str, *patches: tuple[int, bytes], live: bool = False) -> Path:
+    """The chain with bytes of the data attribute of a (deleted) record changed, in the newest link."""
     builder = file_states.build("ntfs", folder / "vm")
     path = builder.write()
-    place, attribute, _ = record_of(path, name)
+    place, attribute, _ = record_of(path, name, live=live)
     extent: ExtentBuilder = builder.links[-1].extent
     grain, skip = divmod(place, GRAIN)
     with open_chain(path) as chain:

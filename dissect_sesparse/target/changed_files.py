@@ -225,7 +225,7 @@ class _Pair:
             info, size = newer.lstat(), older.lstat().st_size
             runs = _runs(newer, self.now)
             changed = self.ranges.within(runs)
-            untouched = runs is not None and changed == 0 and runs == _runs(older, self.then)
+            untouched = runs is not None and changed == 0 and runs == _runs(older, self.then) and _alike(older, newer)
             same = size == info.st_size and (untouched or _equal(older, newer, size))
         except Exception as e:  # whatever the file system trips over
             self.tell(f"{self.name}: whether {path} was changed cannot be told: {e or type(e).__name__}")
@@ -281,11 +281,32 @@ def _runs(entry: Any, state: State | None) -> Runs | None:
     ]
 
 
+def _written(data: bytes, start: int, valid: int | None) -> bytes:
+    """Some bytes of a file with zeros where nothing was ever written."""
+    kept = len(data) if valid is None else max(0, min(len(data), valid - start))
+    return data[:kept] + bytes(len(data) - kept)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two files have their holes at the same places, and the same part of them was ever written."""
+    return a.open().runlist == b.open().runlist and _valid(a) == _valid(b)
+
+
+def _valid(entry: Any) -> int | None:
+    """Bytes of a file on NTFS that were ever written; ``None``: all. The rest is zeros, whatever dissect reads there."""
+    record = getattr(entry, "entry", None)
+    if not isinstance(record, MftRecord):
+        return None
+    stream = record.attributes.find(entry.ads or "", ATTRIBUTE_TYPE_CODE.DATA)[0].header
+    return None if stream.resident else stream.header.Form.Nonresident.ValidDataLength
+
+
 def _equal(a: Any, b: Any, size: int) -> bool:
     one, other = a.open(), b.open()
-    for _ in range(0, size, _CHUNK):
-        data = one.read(_CHUNK)
-        if data != other.read(_CHUNK):
+    limits = _valid(a), _valid(b)
+    for start in range(0, size, _CHUNK):
+        data, others = (_written(fh.read(_CHUNK), start, valid) for fh, valid in zip((one, other), limits))
+        if data != others:
             return False
         if not data:
             break
