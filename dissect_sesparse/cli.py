@@ -93,13 +93,24 @@ def _with_targets(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _add_descriptor(commands: argparse._SubParsersAction) -> None:
-    lost = _add(commands, descriptor, "descriptor", "print a descriptor for an extent that has lost its own")
-    lost.add_argument("extent", metavar="EXTENT", help="a seSparse extent, *-sesparse.vmdk")
+    lost = _add(commands, descriptor, "descriptor", "print a descriptor for an extent, or several, that lost their own")
+    lost.add_argument(
+        "extent",
+        metavar="EXTENT",
+        nargs="+",
+        help="a seSparse extent, *-sesparse.vmdk; several in their order on the disk",
+    )
     parent = lost.add_mutually_exclusive_group()
     parent.add_argument(
         "--parent", metavar="PATH", help="its parent's descriptor; without, the only one that fits is taken, if any"
     )
     parent.add_argument("--no-parent", action="store_true", help="it is a disk of its own, not a delta")
+    lost.add_argument(
+        "--capacity",
+        metavar="SECTORS",
+        type=int,
+        help="of the one extent whose header is destroyed; taken only where the file confirms it",
+    )
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:

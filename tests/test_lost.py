@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import make_vm
 import pytest
-from sesparse_builder import ExtentBuilder, descriptor, vmsd
+from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data, vmsd
 from target_fixtures import SECTORS, SIZE, add_delta, small_chain, snapshot_of, tool
 
 from dissect_sesparse import cli, open_chain
@@ -303,6 +303,161 @@ def test_hostile_names(lost: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in capsys.readouterr().err
     assert run(lost.parent / 'a"b-sesparse.vmdk', "--no-parent") == 1
     assert "cannot have this name" in capsys.readouterr().err
+
+
+# What beside it cannot be read
+
+
+@pytest.mark.parametrize("name", ["vm.vmsd", "vm-000007.vmdk", "vm.vmx"])
+def test_nothing_is_taken_where_not_all_could_be_read(
+    lost: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """What cannot be read may say that the parent is another one: a list, a branch."""
+    (lost.parent / name).write_bytes(bytes(range(256)) * 4)
+    assert run(lost) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert name in err
+    assert "1 that may tell otherwise cannot be read" in err
+    assert run(lost, "--parent", lost.parent / "vm-000001.vmdk") == 0
+
+
+def test_its_own_descriptor_may_be_what_cannot_be_read(lost: Path) -> None:
+    """Encrypted in its place: that is why it is lost."""
+    (lost.parent / "vm-000002.vmdk").write_bytes(bytes(range(256)) * 4)
+    assert run(lost) == 0
+
+
+# Several extents
+
+
+def pieces(folder: Path, *sizes: int, name: str = "vm-000001-s{:03}.vmdk") -> list[Path]:
+    """A delta of several extents over a flat base, without its descriptor. Each grain says whose it is."""
+    ChainBuilder(folder, sum(sizes), {0: grain_data("base", 0)}, "vm").write()
+    paths = []
+    for number, sectors in enumerate(sizes, 1):
+        extent = ExtentBuilder(sectors)
+        for grain in range(0, sectors // 8, 50):
+            extent.allocate(grain, b"piece %d grain %d" % (number, grain))
+        paths.append(folder / name.format(number))
+        extent.write(paths[-1])
+    return paths
+
+
+def expect_pieces(path: Path, sizes: tuple[int, ...], **options: Any) -> None:
+    with open_chain(path, **options) as chain:
+        start = 0
+        for number, sectors in enumerate(sizes, 1):
+            for grain in range(0, sectors // 8, 50):
+                text = b"piece %d grain %d" % (number, grain)
+                assert chain.read(start + grain * 4096, len(text)) == text
+            start += sectors * 512
+        assert chain.size == start
+        assert [f.code for f in findings(chain) if f.code != "header-rebuilt"] == []
+
+
+SIZES = (32768 + 2048, 2048, 4096)
+
+
+@pytest.mark.parametrize("name", ["vm-000001-s{:03}.vmdk", "vm-000001-s{:03}-sesparse.vmdk"])
+@pytest.mark.parametrize("given", [0, 2])
+def test_numbered_extents(
+    folder: Path, qemu_img: str, capsysbinary: pytest.CaptureFixture[bytes], name: str, given: int
+) -> None:
+    """One stands for all: their numbers say the order, the parent's size that none is missing."""
+    paths = pieces(folder, *SIZES, name=name)
+    assert run(paths[given]) == 0
+    out, err = capsysbinary.readouterr()
+    assert b"save it as vm-000001.vmdk" in err
+    path = folder / "vm-000001.vmdk"
+    path.write_bytes(out)
+    expect_pieces(path, SIZES)
+    raw = folder / "x.raw"
+    subprocess.run([qemu_img, "convert", "-f", "vmdk", "-O", "raw", path, raw], capture_output=True, check=True)
+    with open_chain(path) as chain:
+        assert chain.read(0, chain.size) == raw.read_bytes()
+
+
+def test_extents_in_the_order_that_is_given(folder: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Names that say nothing: the user does."""
+    paths = pieces(folder, *SIZES, name="{}-lost-sesparse.vmdk")
+    assert run(*paths, "--parent", folder / "vm.vmdk") == 0
+    (folder / "new.vmdk").write_bytes(capsysbinary.readouterr().out)
+    expect_pieces(folder / "new.vmdk", SIZES)
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"), [(0, "number 1 is not there"), (1, "number 2 is not there"), (2, "0 of 1 descriptors")]
+)
+def test_numbered_extent_that_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str], gone: int, says: str
+) -> None:
+    paths = pieces(folder, *SIZES)
+    paths.pop(gone).unlink()
+    assert run(paths[0]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+
+
+@pytest.mark.parametrize("how", [("--no-parent",), ("--parent",)])
+def test_numbers_alone_do_not_tell_that_all_are_there(
+    folder: Path, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
+    paths = pieces(folder, *SIZES)
+    paths.pop().unlink()
+    assert run(paths[0], *how, *([folder / "vm.vmdk"] if how == ("--parent",) else [])) == 1
+    assert "name them all" in capsys.readouterr().err
+    assert run(*paths, *how, *([folder / "vm.vmdk"] if how == ("--parent",) else [])) == 0, "as asked"
+
+
+def test_extent_named_twice(lost: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lost, lost.parent / "." / lost.name, "--no-parent") == 1
+    assert "named twice" in capsys.readouterr().err
+
+
+# A header that is destroyed
+
+
+def destroy(path: Path) -> None:
+    with path.open("r+b") as fh:
+        fh.write(b"\xee" * 512)
+
+
+def test_destroyed_header(lost: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the parent's size, by --capacity; each confirmed by the file, which opens with salvage=1."""
+    expected = whole(lost.parent)
+    destroy(lost)
+    assert run(lost) == 1
+    err = capsys.readouterr().err
+    assert "salvage=1 could not rebuild the header" in err
+    for how in (("--capacity", SECTORS), ("--parent", lost.parent / "vm-000001.vmdk")):
+        assert run(lost, *how) == 0
+        out, err = capsys.readouterr()
+        assert "is destroyed (salvage=1 opens it)" in err
+        (lost.parent / "vm-000002.vmdk").write_text(out, encoding="utf-8")
+        with open_chain(lost.parent / "vm-000002.vmdk", salvage="1") as chain:
+            assert chain.read(0, SIZE) == expected
+        (lost.parent / "vm-000002.vmdk").unlink()
+
+
+def test_capacity_that_the_file_does_not_confirm(lost: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    destroy(lost)
+    assert run(lost, "--capacity", SECTORS * 900, "--no-parent") == 1
+    assert "--capacity says" in capsys.readouterr().err
+
+
+def test_capacity_where_the_header_tells_it(lost: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lost, "--capacity", SECTORS) == 1
+    assert "0 of the extents have a header that is destroyed" in capsys.readouterr().err
+
+
+def test_destroyed_header_of_one_of_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = pieces(folder, *SIZES)
+    destroy(paths[0])
+    assert run(paths[1], "--parent", folder / "vm.vmdk") == 0
+    (folder / "vm-000001.vmdk").write_text(capsys.readouterr().out, encoding="utf-8")
+    expect_pieces(folder / "vm-000001.vmdk", SIZES, salvage="1")
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "--parent", "b", "--no-parent"]])

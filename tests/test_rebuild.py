@@ -113,7 +113,7 @@ def test_real_with_a_wrong_capacity(real_path: Path, sectors: int) -> None:
     assert "hostd.log" in str(caught.value)
 
 
-FIELDS = [0x00, 0x08, 0x18, 0x20, 0x28, 0x30, 0x50, 0x70, 0x80, 0x88, 0x90, 0xA0, 0xB0, 0xC0]
+FIELDS = [0x00, 0x08, 0x18, 0x20, 0x28, 0x50, 0x70, 0x80, 0x88, 0x90, 0xA0, 0xB0, 0xC0]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -217,6 +217,20 @@ def test_by_the_log(folder: Path) -> None:
     with open_chain(path, salvage=1) as opened:
         assert opened.read(0, SIZE) == before
         assert any("hostd.log says" in f.message for f in findings(opened))
+
+
+def test_log_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not one that says nothing."""
+    path, _, _ = encrypted(folder)
+    path.write_bytes(path.read_bytes().replace(f"RW {SECTORS} ".encode(), b"RW 999999999 "))
+    (folder / "hostd.log").mkdir()
+    with pytest.raises(ExtentError, match=r"hostd.log is not known to say anything: .*not a regular file"):
+        open_chain(path, salvage=1)
+    (folder / "hostd.log").rmdir()
+    (folder / "hostd.log").write_text("x" * 100)
+    monkeypatch.setattr("dissect_sesparse.disk.rebuild._MAX_LOG", 50)
+    with pytest.raises(ExtentError, match=r"hostd.log is not known .* only its first 50 bytes"):
+        open_chain(path, salvage=1)
 
 
 def test_two_that_fit_are_none(folder: Path) -> None:

@@ -186,8 +186,12 @@ class Folder:
 
     def regular_files(self, prefix: str, suffix: str) -> list[Path]:
         """The files of this folder, of whatever size, whose names begin and end so (in lower case), sorted."""
+        return [path for path in self.entries_named(prefix, suffix) if is_regular(path) and self.is_inside(path)]
+
+    def entries_named(self, prefix: str, suffix: str) -> list[Path]:
+        """What is in this folder, files or not, and has a name that begins and ends so (in lower case), sorted."""
         named = [path for path in self.seen.entries(self.path)[0] if path.name.lower().startswith(prefix)]
-        return [p for p in named if p.name.lower().endswith(suffix) and is_regular(p) and self.is_inside(p)]
+        return [path for path in named if path.name.lower().endswith(suffix)]
 
     def descriptors(self, problems: set[str] | None = None) -> Iterator[Path]:
         """The small ``.vmdk`` files of this folder, then of its sibling folders, sorted, of at most some thousand entries.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"-\d{6}$")
 _LISTED = re.compile(rb'\.disk\d+\.filename[ \t]*=[ \t]*"?([^"\r\n]*)', re.IGNORECASE)
 _EXTENT_SUFFIX = "-sesparse"
+_PIECE = re.compile(r"-s\d{3,6}$")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class PossibleParent:
 
 
 def descriptor_name(extent: PurePath) -> str:
-    """How ESXi would have called the descriptor of an extent."""
-    return f"{extent.stem.removesuffix(_EXTENT_SUFFIX)}.vmdk"
+    """How ESXi would have called the descriptor of an extent, also of one of several, which are numbered."""
+    return f"{_PIECE.sub('', extent.stem.removesuffix(_EXTENT_SUFFIX))}.vmdk"
 
 
 def possible_parents(extent: Path, size: int, folder: Folder | None = None) -> list[PossibleParent]:

@@ -21,7 +21,7 @@ from dissect_sesparse.disk.c_sesparse import (
     c_sesparse,
 )
 from dissect_sesparse.disk.entry import is_allocated, place_of
-from dissect_sesparse.disk.errors import ExtentError, UnreadableError, short
+from dissect_sesparse.disk.errors import ExtentError, SESparseError, UnreadableError, short
 from dissect_sesparse.disk.header import (
     MAX_CAPACITY_SECTORS,
     Header,
@@ -65,6 +65,8 @@ class Capacity:
     source: str
     of_this: bool = True
     """Whether it is said of this very extent; else it is one of many, and counts only where no other fits."""
+    problem: str = ""
+    """Why the source could not be asked, where it could not."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,23 @@ def logged_capacities(folder: Folder | None) -> Iterator[Capacity]:
     seen: set[int] = set()
     if folder is None:
         return
-    for path in folder.regular_files(LOG_NAME, ".log")[:_MAX_LOGS]:
+    for path in folder.entries_named(LOG_NAME, ".log")[:_MAX_LOGS]:
         try:
             file = folder.open(path)
             try:
-                data = file.read_some(0, _MAX_LOG)
+                data, size = file.read_some(0, _MAX_LOG), file.size
             finally:
                 file.close()
-        except Exception:  # noqa: S112 - a log that cannot be read tells nothing
+        except SESparseError as e:
+            yield Capacity(0, path.name, of_this=False, problem=str(e))
             continue
         for found in _LOGGED.finditer(data):
             sectors = int(found[1])
             if sectors not in seen and len(seen) < _MAX_LOGGED:
                 seen.add(sectors)
                 yield Capacity(sectors, path.name, of_this=False)
+        if size > _MAX_LOG:
+            yield Capacity(0, path.name, of_this=False, problem=f"only its first {_MAX_LOG} bytes are looked at")
 
 
 def layout(capacity_sectors: int) -> dict[str, Region]:
@@ -144,6 +149,9 @@ def rebuild_header(
     tried: list[str] = []
     confirmed: dict[int, tuple[Capacity, dict[str, Region], _Verdict]] = {}
     for candidate in sorted((*capacities, *_left_over(file)), key=lambda candidate: not candidate.of_this):
+        if candidate.problem:
+            tried.append(f"{candidate.source} is not known to say anything: {candidate.problem}")
+            continue
         says = f"{candidate.source} says {candidate.sectors:#x} sectors"
         if not 0 < candidate.sectors <= MAX_CAPACITY_SECTORS:
             tried.append(f"{says}, no disk is that large")

@@ -74,6 +74,11 @@ def unread_lists(folder: Folder) -> list[Unread]:
     return [*look.listing(problem), *look.files(lists)]
 
 
+def unread_beside(path: Path) -> list[Unread]:
+    """What could not be read in the folder of a file, that file aside."""
+    return list(_Looked(Folder(path.parent), 0, {identity(path)}, {path.name}, logs=False).findings())
+
+
 class _Looked:
     """A look at all that counts in a folder."""
 
