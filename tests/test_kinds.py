@@ -74,7 +74,9 @@ class Words(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Attribute):
-            on_words = node.func.attr in METHODS and self.has_words(node.func.value)
+            # Split at blanks, and no further: that is how a message gets into one line.
+            folded = node.func.attr == "split" and not node.args
+            on_words = node.func.attr in METHODS and not folded and self.has_words(node.func.value)
             if on_words or (node.func.attr in SEARCHES and any(map(self.has_words, node.args))):
                 self.found.append(node.lineno)
         self.generic_visit(node)

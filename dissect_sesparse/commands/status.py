@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     import argparse
 
 _FIRST = ("dissect.target", "dissect.cstruct", "dissect.util")
-_NOT_REGISTERED = "not registered"
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the status. 0: dissect uses all of this package, or it was switched off; 1: something is lacking."""
-    registered, pieces = _registered()
+    registered, pieces, is_broken = _registered()
     autoload = _autoload()
     packages = {name: (_version(name), _import_problem(name)) for name in _packages()}
     versions = {name: f"{version}{problem}" for name, (version, problem) in packages.items()}
@@ -43,13 +42,13 @@ def run(options: argparse.Namespace) -> int:
             lacks = f"no, {piece['without']}: {piece['problem']}" if piece["problem"] else "yes"
             say(f"{piece['name']}: {lacks}")
         say(f"registered: {registered}")
-    is_off = autoload.startswith("off") and all(piece["problem"] in ("", _NOT_REGISTERED) for piece in pieces)
+    is_off = autoload.startswith("off") and not is_broken
     works = registered == "yes" or (is_off and pieces)
     return 0 if works and not any(problem for _, problem in packages.values()) else 1
 
 
-def _registered() -> tuple[str, list[dict[str, Any]]]:
-    """Whether dissect has this package, and each piece of it: its name, what is lost without it, its problem."""
+def _registered() -> tuple[str, list[dict[str, Any]], bool]:
+    """Whether dissect has this package; each piece of it: its name, what is lost without it, its problem; if any is broken."""
     try:
         import dissect.target  # noqa: F401
 
@@ -57,14 +56,15 @@ def _registered() -> tuple[str, list[dict[str, Any]]]:
 
         found = states()
     except (Exception, SystemExit) as e:  # a broken installation raises anything
-        return f"no, dissect.target cannot be used: {_one_line(e)}", []
+        return f"no, dissect.target cannot be used: {_one_line(e)}", [], True
     pieces = [{"name": state.name, "without": state.without, "problem": state.problem} for state in found]
     lost = [state for state in found if state.problem]
+    is_broken = any(state.is_broken for state in lost)
     if not lost:
-        return "yes", pieces
-    if len(lost) < len(found) or any(state.problem != _NOT_REGISTERED for state in lost):
-        return f"in part: {len(lost)} of {len(found)} are missing, see above", pieces
-    return "no: use --plugin-path, see dissect-sesparse plugin-path", pieces
+        return "yes", pieces, False
+    if len(lost) < len(found) or is_broken:
+        return f"in part: {len(lost)} of {len(found)} are missing, see above", pieces, is_broken
+    return "no: use --plugin-path, see dissect-sesparse plugin-path", pieces, False
 
 
 def _packages() -> list[str]:

@@ -77,6 +77,8 @@ class State:
     name: str
     without: str
     problem: str
+    is_broken: bool = False
+    """Whether there is more to its problem than that nobody registered it."""
 
 
 _said: set[str] = set()
@@ -107,14 +109,19 @@ def states() -> list[State]:
     """What became of each piece, whether or not ``register()`` was called; what dissect imports late is imported now."""
     # All are asked before anything is imported: a plugin registers itself when it is.
     answers = [(piece, _problem(piece)) for piece in pieces()]
-    return [State(piece.name, piece.without, _import_problem(piece) or problem) for piece, problem in answers]
+    return [_state(piece, _import_problem(piece), *answer) for piece, answer in answers]
 
 
-def _problem(piece: Piece) -> str:
+def _state(piece: Piece, at_import: str, problem: str, is_broken: bool) -> State:
+    return State(piece.name, piece.without, at_import or problem, bool(at_import) or is_broken)
+
+
+def _problem(piece: Piece) -> tuple[str, bool]:
+    """What is wrong, and whether it is more than that the piece is not registered."""
     try:
-        return "" if piece.is_in() else NOT_REGISTERED
+        return "" if piece.is_in() else NOT_REGISTERED, False
     except (Exception, SystemExit) as e:
-        return reason(e)
+        return reason(e), True
 
 
 def _import_problem(piece: Piece) -> str:
