@@ -10,11 +10,12 @@ import pytest
 import target_fixtures
 from disks import flat, sparse, write_chain
 from dissect.target import Target, container
+from dissect.target.exceptions import FatalError
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data, vmsd, vmx
 from target_fixtures import GRAINS, NEWEST, SECTORS, UNKNOWN_STATE, add_delta, small_chain, tool
 
 from dissect_sesparse import Chain, open_chain
-from dissect_sesparse.disk.errors import ParentError
+from dissect_sesparse.disk.errors import ParentError, SESparseError
 from dissect_sesparse.evidence.changes import KINDS, Change, DiskState, changes
 
 if TYPE_CHECKING:
@@ -314,18 +315,24 @@ def test_records(folder: Path) -> None:
     assert [record.same for record in target.sesparse.changes(compare=True)] == [False] * 3
 
 
-def test_unknown_state(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_state(folder: Path) -> None:
     target = linear(folder)
-    assert told(target, from_="nonesuch") == []
-    assert "No disk has the state 'nonesuch': there are 'vm-000003.vmdk', " in caplog.text
-    assert "'vm.vmdk', 's1', 's2', 's3'" in caplog.text
+    with pytest.raises(
+        FatalError, match=r"no disk has the state 'nonesuch', expected one of 'vm-000003.vmdk', "
+    ) as caught:
+        target.sesparse.changes(from_="nonesuch")
+    assert "'vm.vmdk', 's1', 's2', 's3'" in str(caught.value)
+    done = tool("target-query", folder / "vm.vmx", "-f", "sesparse.changes", "--from", "nonesuch", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no disk has the state" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_two_snapshots_of_one_name(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_snapshots_of_one_name(folder: Path) -> None:
     path = small_chain(folder, deltas=2).write()
     target = machine(folder, [path.name], [entry(1, ["vm.vmdk"], "nightly"), entry(2, ["vm-000001.vmdk"], "nightly")])
-    assert told(target, from_="nightly") == []
-    assert "that snapshot's may be vm-000001.vmdk, vm.vmdk" in caplog.text
+    with pytest.raises(SESparseError, match="that snapshot's may be vm-000001.vmdk, vm.vmdk"):
+        target.sesparse.changes(from_="nightly")
     assert len(told(target, from_="vm-000001")) == 1
 
 

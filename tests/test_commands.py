@@ -403,3 +403,12 @@ def test_no_findings_only_where_it_was_looked(
     monkeypatch.setattr(check_command, "findings", fail)
     code, out, _ = run(capsys, "check", machine(tmp_path / "vm"))
     assert (code, "no findings" in out, "not all was looked at" in out) == (1, False, True)
+
+
+def test_states_that_there_are_not(tmp_path: Path) -> None:
+    """Of target-query: wrong usage, and what there is."""
+    path = machine(tmp_path / "vm")
+    done = tool("target-query", path, "-f", "sesparse.unmapped", "--state", "presnt", check=False)
+    assert done.returncode == 2
+    assert "no state presnt: there are present, empty, reused" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -6,7 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -614,6 +618,25 @@ def test_interrupted(
     assert set(states(tmp_path / "out").values()) == {"done"}
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups on this system")
+def test_interrupted_at_the_keyboard(case: Path, tmp_path: Path) -> None:
+    """Ctrl-C goes to the workers too: one line, from the command alone."""
+    command = Path(sys.executable).parent / "dissect-sesparse"
+    arguments = ["fleet", f"{case}/*/*.vmx", "-o", str(tmp_path / "out"), "--functions", ALL, "--workers", "2"]
+    with subprocess.Popen(
+        [str(command), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as run:
+        while not list((tmp_path / "out" / "state").glob("*.json")):
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=100)
+    assert (run.returncode, out) == (1, b"")
+    assert err.decode().splitlines() == [
+        "dissect-sesparse fleet: interrupted: the same command goes on with the VMs that are not done"
+    ]
+
+
 # Which VMs
 
 
@@ -694,9 +717,69 @@ def test_names_stay(tmp_path: Path) -> None:
     """VMs of one name get different files, and keep them whatever is asked for later; hostile names are safe."""
     found = [("/a/web.vmx", None), ("/b/WEB.vmx", None), ("/c/x.tar", "/vm/web.vmx"), ("/d/con.vmx", None)]
     names = [vm.name for vm in name_vms(found, {})]
-    assert names == ["web", "WEB~2", "web~3", "_con"]
+    assert names == ["a-web", "b-WEB", "vm-web", "_con"], "told apart by their folders"
     states = {vm.name: {"row": {"path": vm.path, "inside": vm.inside}} for vm in name_vms(found, {})}
-    assert name_vms([found[2], ("/e/web.vmx", None)], states) == [Vm("web~3", *found[2]), Vm("web~4", "/e/web.vmx")]
+    assert name_vms([found[2], ("/e/web.vmx", None)], states) == [Vm("vm-web", *found[2]), Vm("web", "/e/web.vmx")]
+    again = [*found, ("/x/a/web.vmx", None)]
+    assert [vm.name for vm in name_vms(again, states)] == [*states, "web"]
+
+
+def test_vms_that_are_gone(small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their rows say so; those that this run did not name say that."""
+    out = tmp_path / "out"
+    assert run(small / "*" / "*.vmx", "-o", out, "--functions", "chain") == 0
+    shutil.rmtree(small / "vm01")
+    capsys.readouterr()
+    assert run(small / "vm00" / "*.vmx", "-o", out, "--functions", "chain") == 0
+    told = capsys.readouterr().out
+    assert "vm01: gone: " in told
+    assert "vm02" not in told
+    rows = {row["vm"]: row for row in lines(out / "vms.jsonl")}
+    assert {name: (row["state"], row["in_last_run"]) for name, row in rows.items()} == {
+        "vm00": ("done", True), "vm01": ("gone", False), "vm02": ("done", False),
+    }  # fmt: skip
+    assert "not there any more" in rows["vm01"]["errors"][-1]
+    assert [row["state"] for row in pq.read_table(out / "vms.parquet").to_pylist()] == ["done", "gone", "done"]
+
+
+HOLD = """
+import pathlib, sys
+from dissect_sesparse.commands.fleet.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_runs_in_one_folder(small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused and touches nothing; a run that was killed leaves no lock behind."""
+    out = tmp_path / "out"
+    assert run(small / "*" / "*.vmx", "-o", out, "--functions", "chain") == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        (out / ".parts" / "theirs").mkdir(parents=True)
+        capsys.readouterr()
+        assert run(small / "*" / "*.vmx", "-o", out, "--functions", "chain") == 1
+        assert "another run is in this folder" in capsys.readouterr().err
+        assert (out / ".parts" / "theirs").is_dir()
+        other.kill()
+        other.wait()
+    assert run(small / "*" / "*.vmx", "-o", out, "--functions", "chain") == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="no hard links on this system")
+def test_a_lock_that_was_planted(small: Path, tmp_path: Path, run: Callable) -> None:
+    out = tmp_path / "out"
+    for plant in (os.link, os.symlink):
+        out.mkdir()
+        plant(small / "vm00" / "vm00.vmx", out / "fleet.lock")
+        before = (small / "vm00" / "vm00.vmx").stat()
+        assert run(small / "vm01" / "*.vmx", "-o", out) == 1
+        after = (small / "vm00" / "vm00.vmx").stat()
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        shutil.rmtree(out)
 
 
 def test_names_of_the_guest() -> None:

@@ -10,7 +10,7 @@ from dissect.target.exceptions import PluginError, UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
 from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.evidence.changes import DiskState, changes
+from dissect_sesparse.evidence.changes import changes
 from dissect_sesparse.evidence.deleted import measure
 from dissect_sesparse.evidence.findings import Once, findings
 from dissect_sesparse.evidence.journals import journal
@@ -20,6 +20,7 @@ from dissect_sesparse.evidence.parts import WHOLE
 from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
 from dissect_sesparse.evidence.unmapped import STATES, times_of, unmapped
 from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
+from dissect_sesparse.target.asked import close_states, pairs_of_states, states_named
 from dissect_sesparse.target.records import (
     ChangedFileRecord,
     ChangeRecord,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.disk.chain import Chain
     from dissect_sesparse.disk.entry import Run
     from dissect_sesparse.disk.link import Link
+    from dissect_sesparse.evidence.changes import DiskState
     from dissect_sesparse.evidence.content import Content
     from dissect_sesparse.evidence.parts import Part
     from dissect_sesparse.target.container import SESparseContainer
@@ -134,7 +136,7 @@ class SESparsePlugin(Plugin):
 
     @export(record=UnmappedRecord)
     @arg("--min-size", type=int, default=0, metavar="BYTES", help="leave out runs that are smaller")
-    @arg("--state", default="", metavar="STATES", help=f"only runs in these states: {','.join(STATES)}")
+    @arg("--state", type=states_named, default="", metavar="STATES", help=f"only runs in these: {','.join(STATES)}")
     @arg("--no-hash", action="store_true", help="do not hash and measure the old bytes")
     def unmapped(self, min_size: int = 0, state: str = "", no_hash: bool = False) -> Iterator[Record]:
         """Yield one record for each run that the guest trimmed, and what is left of its bytes, of all links.
@@ -143,9 +145,7 @@ class SESparsePlugin(Plugin):
         ``present``, ``empty`` (all zero), ``reused`` by another grain, ``missing`` from the file, ``contested`` or
         ``ambiguous``.
         """
-        wanted = {name.strip() for name in state.split(",") if name.strip()}
-        if unknown := wanted.difference(STATES):
-            raise ValueError(f"--state knows {', '.join(STATES)}, not {', '.join(sorted(unknown))}")
+        wanted = set(filter(None, states_named(state).split(",")))
         yield from self._of_each(
             lambda disk: self._unmapped(disk.chain, min_size, wanted or set(STATES), contents=not no_hash)
         )
@@ -271,31 +271,20 @@ class SESparsePlugin(Plugin):
         With ``--files``, one record follows for each file that is ``new``, ``changed``, ``renamed`` or ``gone``; its
         ``changed`` counts the bytes of its clusters that lie in the ranges.
         """
-        from dissect_sesparse.target.machine import names_of_states, state_named
+        # Looked up here, before the first record is asked for: dissect's tools take an error of the call for the end.
+        pairs = pairs_of_states(self.target, list(self._disks()), from_, to)
+        return self._changes_of(pairs, compare=compare, files=files)
 
-        known = False
-        for disk in self._disks():
-            opened = []
+    def _changes_of(
+        self, pairs: list[tuple[SESparseContainer, DiskState, DiskState]], *, compare: bool, files: bool
+    ) -> Iterator[Record]:
+        for disk, *states in pairs:
             try:
-                for name, depth in ((from_, len(disk.chain.links) - 1), (to, 0)):
-                    state = state_named(self.target, disk, name) if name else DiskState(disk.chain, depth)
-                    opened.append(state)
-                if None not in opened:
-                    known = True
-                    yield from self._changes(disk, *opened, compare=compare, files=files)
-                else:
-                    self.target.log.info("%s has no state %s", disk.chain.name, from_ if opened[0] is None else to)
+                yield from self._changes(disk, *states, compare=compare, files=files)
             except SESparseError as e:
-                known = True
-                self.target.log.error("Not all is told about %s: %s", disk.chain.name, e)  # noqa: TRY400
+                self.target.log.error("Not all is known about %s: %s", disk.chain.name, e)  # noqa: TRY400
             finally:
-                for state in opened:
-                    if state is not None and state.chain is not disk.chain:
-                        state.chain.close()
-        if not known:
-            names = ", ".join(map(repr, names_of_states(self.target)))
-            wanted = " and ".join(repr(name) for name in (from_, to) if name)
-            self.target.log.error("No disk has the state %s: there are %s", wanted, names)
+                close_states(disk, states)
 
     def _changes(
         self, disk: SESparseContainer, older: DiskState, newer: DiskState, *, compare: bool, files: bool

@@ -5,6 +5,7 @@
     data     what goes between the processes
     plan     which VMs the patterns name
     folder   what is written, and how a second run goes on
+    lock     one run at a time in a folder
     work     what workers do with a VM
     collect  what they told of it, put together
     driver   which of that is done when
@@ -13,9 +14,9 @@
 
 from __future__ import annotations
 
-import sys
+from argparse import ArgumentTypeError
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dissect_sesparse.commands.fleet.data import FleetError, Settings
+from dissect_sesparse.commands.opening import words_of
+from dissect_sesparse.commands.outcome import DONE, FAILED
+from dissect_sesparse.commands.output import complain, say
 from dissect_sesparse.disk.errors import SESparseError
+from dissect_sesparse.disk.folder import refuse_irregular
 from dissect_sesparse.disk.options import Options
 from dissect_sesparse.version import __version__
 
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from dissect_sesparse.commands.fleet.data import Vm
+    from dissect_sesparse.commands.fleet.folder import FleetFolder
 
 FUNCTIONS = ("chain", "unmapped", "unreferenced", "map", "journal", "files", "findings")
 """In the order in which they are done."""
@@ -45,43 +51,55 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _run(options)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on with the VMs that are not done", file=sys.stderr)
+        complain("fleet", "interrupted: the same command goes on with the VMs that are not done")
     except (SESparseError, OSError) as e:
-        print(f"dissect-sesparse fleet: {e}", file=sys.stderr)
-    return 1
+        complain("fleet", words_of(e))
+    return FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
     need(options.dashboard)
-    from dissect_sesparse.commands.fleet.collect import write_vms
-    from dissect_sesparse.commands.fleet.driver import Driver, progress_bar
-    from dissect_sesparse.commands.fleet.folder import FleetFolder, name_vms
+    from dissect_sesparse.commands.fleet.folder import FleetFolder
+    from dissect_sesparse.commands.fleet.lock import locked
     from dissect_sesparse.commands.fleet.plan import find
     from dissect_sesparse.evidence.recover_state import refuse_inside
 
+    refuse_irregular(options.output)
     found = find(options.patterns)
     settings = settings_of(options)
     folder = FleetFolder(Path(settings.folder), settings.run)
     refuse_inside(folder.path, [Path(path).parent for path, _ in found])
+    with locked(folder.path):
+        return _run_in(folder, settings, found, options)
+
+
+def _run_in(
+    folder: FleetFolder, settings: Settings, found: list[tuple[str, str | None]], options: argparse.Namespace
+) -> int:
+    from dissect_sesparse.commands.fleet.collect import GONE, write_vms
+    from dissect_sesparse.commands.fleet.driver import Driver, progress_bar
+    from dissect_sesparse.commands.fleet.folder import name_vms
+
     folder.begin(settings)
     vms = name_vms(found, folder.states())
-    told: list[tuple[Mapping[str, Any], bool]] = []
+    finished: list[tuple[Mapping[str, Any], bool]] = []
     with ExitStack() as stack:
         client = stack.enter_context(_client(options))
         if options.dashboard:
-            print(f"dashboard: {client.dashboard_link}", file=sys.stderr)
-        tell = stack.enter_context(progress_bar(len(vms)))
+            complain("fleet", f"dashboard: {client.dashboard_link}")
+        progress = stack.enter_context(progress_bar(len(vms), quiet=options.quiet))
 
         def keep(row: Mapping[str, Any], before: bool) -> None:
-            told.append((row, before))
-            tell(row, before)
+            finished.append((row, before))
+            progress(row, before)
 
         Driver(client, settings, folder, keep).run(vms)
-    write_vms(folder, settings.functions)
+    rows = write_vms(folder, settings.functions, found)
     folder.end()
-    for line in _lines(vms, told, folder.path):
-        print(line)
-    return 0 if all(row["state"] in ("done", "skipped") for row, _ in told) else 1
+    for line in _lines(vms, finished, [row for row in rows if row["state"] == GONE], folder.path):
+        with suppress(BrokenPipeError):
+            say(line)
+    return DONE if all(row["state"] in ("done", "skipped") for row, _ in finished) else FAILED
 
 
 def need(dashboard: bool = False) -> None:
@@ -114,11 +132,13 @@ def functions(text: str) -> Sequence[str]:
     """The functions that an argument names.
 
     Raises:
-        ValueError: If it names another one, or none.
+        ArgumentTypeError: If it names another one, or none.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or set(names).difference(FUNCTIONS):
-        raise ValueError(text)
+    unknown = sorted(set(names).difference(FUNCTIONS))
+    if unknown or not names:
+        problem = f"no {', '.join(map(repr, unknown))}" if names else "none named"
+        raise ArgumentTypeError(f"{problem}: there are {', '.join(FUNCTIONS)}")
     return names
 
 
@@ -126,11 +146,11 @@ def positive(text: str) -> int:
     """A number from 1 on.
 
     Raises:
-        ValueError: If it is none.
+        ArgumentTypeError: If it is none.
     """
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
+    if not text.isascii() or not text.isdecimal() or int(text[:30]) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text[:30])
 
 
 def _client(options: argparse.Namespace) -> Any:
@@ -141,14 +161,21 @@ def _client(options: argparse.Namespace) -> Any:
     return local_client(options.workers, dashboard=options.dashboard)
 
 
-def _lines(vms: Sequence[Vm], told: Sequence[tuple[Mapping[str, Any], bool]], folder: Path) -> Iterator[str]:
+def _lines(
+    vms: Sequence[Vm],
+    finished: Sequence[tuple[Mapping[str, Any], bool]],
+    gone: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> Iterator[str]:
     """What is said at the end: of each VM that is not done why, and of all how many."""
-    for row, _ in sorted(told, key=lambda pair: pair[0]["path"]):
+    for row, _ in sorted(finished, key=lambda pair: pair[0]["path"]):
         for error in row["errors"]:
             yield f"{row['vm']}: {row['state']}: {error}"
         for warning in row["warnings"]:
             yield f"{row['vm']}: warning: {warning}"
-    states = Counter("unchanged" if before else row["state"] for row, before in told)
+    for row in gone:
+        yield f"{row['vm']}: gone: {row['path']}: not there any more, its records are those of an earlier run"
+    states = Counter("unchanged" if before else row["state"] for row, before in finished)
     names = {"skipped": "without a seSparse disk", "unchanged": "done before"}
     counts = ", ".join(f"{count} {names.get(state, state)}" for state, count in sorted(states.items()))
     yield f"{folder}: {len(vms)} VMs: {counts}"

@@ -7,7 +7,9 @@ replaced.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import signal
+from contextlib import ExitStack, contextmanager
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 import dask.config
@@ -37,22 +39,40 @@ def local_client(workers: int | None = None, *, dashboard: bool = False, process
     options = {
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
         "distributed.worker.multiprocessing-method": "spawn",
+        # For those that are replaced later
+        "distributed.worker.preload": ["dissect_sesparse.commands.fleet.no_interrupt"] if processes else [],
     }
-    with (
-        dask.config.set(options),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=processes,
-            host="127.0.0.1" if processes else None,
-            dashboard_address="127.0.0.1:8787" if dashboard else None,  # type: ignore[arg-type]
-            # Without a dashboard there is a port for statistics all the same: any that is free
-            scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,  # a worker that dies is no news, see driver
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(options))
+        with _not_interrupted():
+            cluster = stack.enter_context(_local_cluster(workers, dashboard=dashboard, processes=processes))
+        yield stack.enter_context(Client(cluster))
+
+
+def _local_cluster(workers: int | None, *, dashboard: bool, processes: bool) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=processes,
+        host="127.0.0.1" if processes else None,
+        dashboard_address="127.0.0.1:8787" if dashboard else None,  # type: ignore[arg-type]
+        # Without a dashboard there is a port for statistics all the same: any that is free
+        scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.CRITICAL,  # a worker that dies is no news, see driver
+    )
+
+
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Let nothing be interrupted by Ctrl-C, for some seconds: processes that start meanwhile never are, and print nothing."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

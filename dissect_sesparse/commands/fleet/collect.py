@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.fleet.data import Done, Survey
 from dissect_sesparse.commands.fleet.folder import FORMATS, FleetFolder, whole
+from dissect_sesparse.disk.folder import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -171,17 +172,30 @@ def _cells(row: Mapping[str, Any], times: Iterable[str]) -> dict[str, Any]:
     return cells
 
 
-def write_vms(folder: FleetFolder, functions: Sequence[str]) -> list[dict[str, Any]]:
-    """Write the table of all VMs of a folder, in the order of their paths. Its rows."""
+GONE = "gone"
+"""The state of a row whose VM is not there any more: its records are those of an earlier run."""
+
+
+def write_vms(
+    folder: FleetFolder, functions: Sequence[str], named: Iterable[tuple[str, str | None]] = ()
+) -> list[dict[str, Any]]:
+    """Write the table of all VMs of a folder, in the order of their paths. Its rows.
+
+    Args:
+        folder: The folder.
+        functions: Of the run.
+        named: The VMs of this run: path, and ``.vmx`` in an archive. Rows of others say that they are of an earlier one.
+    """
     import pyarrow as pa
 
-    rows = [state["row"] for state in folder.states().values()]
+    here = set(named)
+    rows = [_marked(state["row"], here) for state in folder.states().values()]
     rows.sort(key=lambda row: (row["path"], row["inside"] or ""))
     text, texts = pa.string(), pa.list_(pa.string())
     columns = {"vm": text, "path": text, "inside": text, "hostname": text, "domain": text, "state": text}
     columns |= {"errors": texts, "warnings": texts, "skipped": texts, "disks": pa.int64()}
     columns |= {f"{function}_records": pa.int64() for function in functions}
-    columns["finished"] = pa.timestamp("us", tz="UTC")
+    columns |= {"finished": pa.timestamp("us", tz="UTC"), "in_last_run": pa.bool_()}
     lines = folder.parts / "vms.jsonl"
     with whole(lines) as fh:
         fh.writelines(json.dumps(row).encode() + b"\n" for row in rows)
@@ -189,3 +203,24 @@ def write_vms(folder: FleetFolder, functions: Sequence[str]) -> list[dict[str, A
     for name in ("vms.jsonl", "vms.parquet"):
         folder.publish(folder.parts / name, name)
     return rows
+
+
+def _marked(row: Mapping[str, Any], named: set[tuple[str, str | None]]) -> dict[str, Any]:
+    """A row that says whether its VM was in this run, and whether it is there at all."""
+    key = row["path"], row["inside"]
+    marked = {**row, "in_last_run": key in named}
+    if key not in named and not _is_there(*key):
+        marked["state"] = GONE
+        marked["errors"] = [*row["errors"], "it is not there any more: these are the records of an earlier run"]
+    return marked
+
+
+def _is_there(path: str, inside: str | None) -> bool:
+    from dissect_sesparse.target.vm import configurations
+
+    if inside is None:
+        return exists(Path(path))
+    try:
+        return any(str(vmx) == inside for vmx in configurations(Path(path)))
+    except Exception:  # an archive that cannot be read: then none in it can be had
+        return False

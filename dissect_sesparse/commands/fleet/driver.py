@@ -164,9 +164,11 @@ def _result(future: Future) -> tuple[Any, str | None]:
 
 
 @contextmanager
-def progress_bar(count: int) -> Iterator[Callable[[Mapping[str, Any], bool], None]]:
+def progress_bar(count: int, *, quiet: bool = False) -> Iterator[Callable[[Mapping[str, Any], bool], None]]:
     """A bar of VMs on a terminal, nothing elsewhere."""
-    bar = tqdm(total=count, unit="VM", disable=None, desc="fleet", file=sys.stderr) if tqdm is not None else None
+    bar = None
+    if tqdm is not None and not quiet:
+        bar = tqdm(total=count, unit="VM", disable=None, desc="fleet", file=sys.stderr)
 
     def tell(row: Mapping[str, Any], before: bool) -> None:
         if bar is not None:

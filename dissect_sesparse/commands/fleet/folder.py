@@ -6,6 +6,7 @@
     vms.jsonl, vms.parquet       one row a VM: where it is, what was done, and what went wrong
     state/VM.json                that row, and what it was made from, so that a second run can skip it
     .parts/                      what is not whole yet; gone at the end
+    fleet.lock                   keeps a second run out; empty, and stays
 
 Each file is written under another name and gets its own when it is whole; ``state/VM.json`` is the last of a VM.
 """
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dissect_sesparse.commands.fleet.data import FleetError, Vm
+from dissect_sesparse.commands.fleet.lock import NAME as LOCK
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.own_json import read_json
-from dissect_sesparse.evidence.safe_name import safe_stems
+from dissect_sesparse.evidence.safe_name import told_apart
 from dissect_sesparse.evidence.writing import OutputFolder, RecoverError, system_errors
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class FleetFolder:
         wanted = json.loads(json.dumps({name: getattr(settings, name) for name in _BEGUN}))
         with system_errors(self.path, "used"):
             self.path.mkdir(parents=True, exist_ok=True)
-            found = next(iter(self.path.iterdir()), None)
+            found = next((entry for entry in self.path.iterdir() if entry.name != LOCK), None)
         begun = read_json(self.out, _BEGUN_FILE, dict.fromkeys(_BEGUN, (str, bool, list, dict)))
         if begun is not None:
             self._compare(begun, wanted)
@@ -188,21 +190,16 @@ class FleetFolder:
 
 
 def name_vms(found: Iterable[tuple[str, str | None]], states: Mapping[str, Mapping[str, Any]]) -> list[Vm]:
-    """Give VMs names for their files: the ones that they had in earlier runs, else new ones, each another."""
+    """Give VMs names for their files: the ones that they had in earlier runs, else new ones, each another.
+
+    Those of one name are told apart by their folders.
+    """
     known = {(state["row"]["path"], state["row"]["inside"]): name for name, state in states.items()}
-    taken = {name.casefold() for name in states}
-    vms = []
-    for path, inside in found:
-        name = known.get((path, inside))
-        if name is None:
-            stem = name = safe_stems([Path((inside or path).replace("\\", "/")).stem])[0]
-            number = 1
-            while name.casefold() in taken:
-                number += 1
-                name = f"{stem}~{number}"
-            taken.add(name.casefold())
-        vms.append(Vm(name, path, inside))
-    return vms
+    found = list(found)
+    new = [vm for vm in found if vm not in known]
+    places = [(path if inside is None else f"{path}/{inside}").replace("\\", "/") for path, inside in new]
+    names = known | dict(zip(new, told_apart(places, states)))
+    return [Vm(names[vm], *vm) for vm in found]
 
 
 def read_state(out: OutputFolder, name: str) -> dict[str, Any]:
