@@ -1,4 +1,4 @@
-"""Limits on time and memory, for code that runs in a process of its own (see ``limited`` in ``conftest``). Linux only."""
+"""Limits on work and memory, for code that runs in a process of its own (see ``limited`` in ``conftest``). Linux only."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
+from work import TooMuch, at_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MEMORY = 256 * 1024 * 1024
+HANGS = 300
+"""Seconds of processor time after which something is said to hang: a hundred times what any of it takes."""
 
 # Before the tests are imported: their own settings are made of it then
 settings.register_profile(
     "limited", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("limited")
-
-
-class TooSlow(BaseException):
-    """No ``Exception``, so that nothing takes it for an error of the evidence."""
 
 
 def limit_memory() -> None:
@@ -34,16 +33,17 @@ def limit_memory() -> None:
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise if what is inside takes longer, in processor time: another process on the machine costs none."""
+def within(calls: int) -> Iterator[None]:
+    """Raise if what is inside makes more calls than so many, or never ends, see ``work``."""
 
     def stop(*_: object) -> None:
-        raise TooSlow(f"more than {seconds} s")
+        raise TooMuch(f"more than {HANGS} s of processor time: it hangs")
 
     signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, HANGS)
     try:
-        yield
+        with at_most(calls):
+            yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

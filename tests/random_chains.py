@@ -644,6 +644,8 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         try:
             chains += run(seed, full=False if options.quick else True if options.seeds == 1 else None)
+            if (seed - options.first) % 100 == 99:
+                print(f"{chains} chains, up to seed {seed}, {len(failed)} failed", flush=True)
         except Exception:
             traceback.print_exc()
             print(f"seed {seed} fails: python tests/random_chains.py --seeds 1 --first {seed}", flush=True)

@@ -44,9 +44,9 @@ CAN_FORK = resource is not None and hasattr(os, "fork")
 
 SECONDS = 10
 """Of processor time that a case may take to be read, its building not counted."""
-WAITING = 6
-"""So many times as long it may take by the clock: the machine may be busy."""
-BUILD_SECONDS = 120
+WAITING = 60
+"""So many times as long it may take by the clock: the machine may be busy. Beyond that it hangs."""
+BUILD_SECONDS = 900
 MIB = 1 << 20
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -439,12 +439,13 @@ class Ended:
     """Most bytes of memory that it had, beyond those at its beginning."""
 
 
-def forked(function: Callable[[Callable[[], None]], Any], seconds: float = SECONDS) -> Ended:
+def forked(function: Callable[[Callable[[], None]], Any], seconds: float = SECONDS, waiting: float = WAITING) -> Ended:
     """Run a function in a process of its own, forked from this one.
 
     Args:
         function: Gets a function to call when it has built what it needs; its result must be JSON.
-        seconds: That it may take from then on.
+        seconds: Of processor time that it may take from then on.
+        waiting: So many times as long it may take by the clock.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -455,14 +456,14 @@ def forked(function: Callable[[Callable[[], None]], Any], seconds: float = SECON
     while True:
         ready, _, _ = select.select([reading], [], [], max(0, deadline - time.monotonic()))
         if not ready:
-            problem = f"it takes more than {seconds * WAITING:g} s" if answer else "it cannot be built in time"
+            problem = f"it takes more than {seconds * waiting:g} s" if answer else "it cannot be built in time"
             os.kill(child, signal.SIGKILL)
             break
         more = os.read(reading, 65536)
         if not more:
             break
         if not answer:
-            started, deadline = time.monotonic(), time.monotonic() + seconds * WAITING
+            started, deadline = time.monotonic(), time.monotonic() + seconds * waiting
         answer += more
     taken = time.monotonic() - started
     os.close(reading)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +22,7 @@ from dissect.target.filesystem import VirtualFilesystem
 from dissect.target.helpers.record import ChildTargetRecord
 from sesparse_builder import ExtentBuilder, descriptor, grain_data, vmsd, vmx, write_flat
 from target_fixtures import NEWEST, SECTORS, UNKNOWN_STATE, add_delta, small_chain, tool
+from work import at_most
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.evidence.states import MAX_STATES
@@ -533,14 +533,13 @@ def test_a_million_snapshots(folder: Path, caplog: pytest.LogCaptureFixture) -> 
         for n in range(10_000)
     ]
     path = one_disk(folder, text="".join(lines).encode())
-    start = time.process_time()
-    target = Target.open(path)
-    assert time.process_time() - start < 5, "and nothing of it before it is asked for"
-    found = records(target)
+    with at_most(20_000_000):  # nothing of it before it is asked for
+        target = Target.open(path)
+    with at_most(20_000_000):
+        found = records(target)
     assert len(found) == MAX_STATES + 1, "and the link that is not among them"
     assert files(target.open_child("500")) == ["vm.vmdk"]
     assert f"{10_000 - MAX_STATES} more entries of the snapshot list are not looked at" in caplog.text
-    assert time.process_time() - start < 20
 
 
 def test_list_that_is_too_large(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

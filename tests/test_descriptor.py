@@ -498,21 +498,21 @@ TEXTS = {
     "random words": filled(HEAD, b'RW 1 FLAT "a" 0 b "c" # d\tRDONLY "\n'),
 }
 import sys
-from limits import TooSlow, limit_memory, no_memory_error, within
+from limits import TooMuch, limit_memory, no_memory_error, within
 from dissect_sesparse.disk.descriptor import parse_descriptor, looks_like_descriptor
 from dissect_sesparse.disk.errors import DescriptorError
 
 limit_memory()
 for name, text in TEXTS.items():
     try:
-        with within(2):
+        with within(20_000_000):
             looks_like_descriptor(text[len(HEAD):])
             parse_descriptor(text, "x.vmdk")
     except DescriptorError as e:
         assert len(str(e)) < 1000, name
         no_memory_error(e)
-    except TooSlow:
-        sys.exit(f"{name}: more than 2 s")
+    except TooMuch as e:
+        sys.exit(f"{name}: {e}")
 print(len(TEXTS), "texts")
 """
 

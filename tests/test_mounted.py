@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from dissect.target.plugin import OSPlugin
 from history import random_history
 from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data, vmx
 from target_fixtures import NEWEST, SECTORS, small_chain, tool
+from work import at_most
 
 from dissect_sesparse.disk.errors import UnreadableError
 from dissect_sesparse.evidence.unmapped import UnmappedRun, unmapped
@@ -194,13 +194,12 @@ def test_62_tib(tmp_path: Path) -> None:
     extent.write(tmp_path / "vm-sesparse.vmdk")
     (tmp_path / "vm.vmdk").write_text(descriptor([(sectors, "SESPARSE", "vm-sesparse.vmdk")], cid="00000001"))
     (tmp_path / "vm.vmx").write_text(vmx(["vm.vmdk"], "vm"))
-    start = time.process_time()
-    target = Target.open(tmp_path / "vm.vmx")
-    assert time.process_time() - start < 5
-    (path,) = target.fs.path(FOLDER).rglob("*.bin")
+    with at_most(10_000_000):
+        target = Target.open(tmp_path / "vm.vmx")
+    with at_most(10_000_000):
+        (path,) = target.fs.path(FOLDER).rglob("*.bin")
     assert path.name == f"{sectors * 512 - 7 * 4096:012x}-0.bin"
     assert path.read_bytes().startswith(b"far out!")
-    assert time.process_time() - start < 15
 
 
 def many(folder: Path, count: int = 20) -> Path:

