@@ -148,6 +148,8 @@ def judge(path: Path, truth: Truth, driver: Driver, show: bool = False) -> Count
             foreign = min(
                 (wrong(proven, data, file.size) for data in contents), default=sum(len(p.data) for p in proven)
             )
+            if not proven and told.state != "complete":
+                foreign = 0  # it claims nothing
             if told.state == "likely":
                 found["likely, right"] += any(not wrong(pieces, data, file.size) for data in contents)
             elif told.state == "complete" and not contents:

@@ -23,6 +23,10 @@ class Truth:
         self.deaths: dict[str, list[tuple[int, bytes | None]]] = defaultdict(list)
         """For each path the period in which a file of it was deleted, 0 is that of the base, and its content then."""
 
+    def doubt(self, path: str) -> None:
+        """The driver failed while it deleted a file: when it is gone, and what it holds until then, nobody knows."""
+        self.deaths[path] += [(period, None) for period in range(100)]
+
     def contents(self, path: str, named_by: str, depth: int) -> list[bytes | None]:
         """The contents that a record may have."""
         number = len(self.states) - 1 - depth
@@ -90,12 +94,17 @@ class Guest:
         """Delete a file, or put another in its place, and keep what it held; one of several names is no file."""
         single = (self.root / path).stat().st_nlink == 1
         held = {stream: self.known(stream) for stream in self._streams(path)} if single else {}
-        if by is None:
-            (self.root / path).unlink()
-            del self.files[path]
-        else:
-            by.replace(self.root / path)
-            self.files[path] = set()
+        try:
+            if by is None:
+                (self.root / path).unlink()
+                del self.files[path]
+            else:
+                by.replace(self.root / path)
+                self.files[path] = set()
+        except OSError:
+            for stream in held:
+                self.truth.doubt(stream)
+            raise
         for stream, data in held.items():
             self.truth.deaths[stream].append((self.period, data))
 
@@ -220,6 +229,11 @@ class Guest:
             for number in range(self.rng.randrange(5, 40)):
                 (folder / f"{'name' * 20}{number}").touch()
         for path in sorted(folder.iterdir()):
-            self.truth.deaths[f"{folder.name}/{path.name}"].append((self.period, b""))
-            path.unlink()
+            name = f"{folder.name}/{path.name}"
+            try:
+                path.unlink()
+            except OSError:
+                self.truth.doubt(name)
+                raise
+            self.truth.deaths[name].append((self.period, b""))
         folder.rmdir()

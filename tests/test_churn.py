@@ -168,6 +168,37 @@ def test_untouched_since_the_snapshot(tmp_path: Path) -> None:
     assert "nobody wrote there since" in told.basis
 
 
+def folder_with_record(root: Path, record: int) -> Path:
+    """Make folders until one has a certain MFT record; the others stay, and keep theirs."""
+    for number in range(200):
+        folder = root / f"{record}-{len(list(root.iterdir()))}-{number}"
+        folder.mkdir()
+        if folder.stat().st_ino == record:
+            return folder
+    pytest.fail("the driver did not use the record again")
+
+
+def test_a_folder_whose_record_another_had(tmp_path: Path) -> None:
+    """The base has the record of a deleted folder with the number that the next folder of that record got."""
+    records = []
+
+    def before(root: Path) -> None:
+        (root / "first").mkdir()
+        records.append((root / "first").stat().st_ino)
+        (root / "first").rmdir()
+
+    def after(root: Path) -> None:
+        second = folder_with_record(root, records[0])
+        (second / "file").write_bytes(b"of the second folder")
+        (second / "file").unlink()
+        second.rmdir()
+        folder_with_record(root, records[0]).rmdir()
+
+    case = Case(tmp_path, before, after)
+    (path,) = (path for path, _ in case.told if path.endswith("/file"))
+    assert path == f"<folder {records[0]:#x} is gone>/file"
+
+
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("seed", [1, 3])
 def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:

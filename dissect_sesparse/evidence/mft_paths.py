@@ -68,7 +68,10 @@ def _name(record: MftRecord) -> Any:
 
 
 def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any:
-    """The name of a folder in the first state that has it, or has it deleted."""
+    """The name of a folder in the first state that has it, or has it deleted.
+
+    A free record counts on when its folder is deleted: one that has the very number was that of another folder, before.
+    """
     for view in states:
         with suppress(Exception):  # then an older state may have it
             record = view.record(segment)
@@ -76,6 +79,6 @@ def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any
             header = record.header
             free = not header.Flags & FILE_RECORD_SEGMENT_IN_USE  # type: ignore[union-attr]
             told = header.SequenceNumber  # type: ignore[union-attr]
-            if record.is_dir() and (told == sequence or (free and told == sequence % 0xFFFF + 1)):
+            if record.is_dir() and told == (sequence % 0xFFFF + 1 if free else sequence):
                 return _name(record)
     return None
