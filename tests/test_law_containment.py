@@ -386,3 +386,15 @@ def test_a_file_in_place_of_another(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(EvidenceFile, "open", lambda path: real(path.with_name("b")))
     with pytest.raises(FileError, match="exchanged"):
         Folder(folder).open(folder / "a")
+
+
+def test_loose_disks_that_are_links(root: Path, folder: Path, symlink: Callable, capsys: pytest.CaptureFixture) -> None:
+    """A folder without a VM is looked through for disks: what leads out of it is left out, and that is said."""
+    symlink(folder / "secret-sesparse.vmdk", root / "outside" / "secret-sesparse.vmdk")
+    (folder / "deeper").mkdir()
+    symlink(folder / "deeper" / "secret-sesparse.vmdk", root / "outside" / "secret-sesparse.vmdk")
+    small_chain(folder).write()
+    with watched() as opened:
+        assert cli.main(["check", str(folder)]) == 1
+    assert outside(opened, root) == []
+    assert "leads out of the evidence" in capsys.readouterr().err

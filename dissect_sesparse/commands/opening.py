@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.disk.folder import Folder, identity, is_regular
+from dissect_sesparse.evidence.inputs import VM_FILES
 from dissect_sesparse.evidence.recover import Source
 from dissect_sesparse.evidence.writing import RecoverError
 
@@ -105,7 +106,8 @@ def files_of(loader: Loader) -> Iterator[Path]:
     for path in {loader.path, getattr(loader, "vmx", loader.path)}:
         if is_regular(path):
             yield path
-            yield from Folder(path.parent).files(".vmsd")
+            if path.name.lower().endswith(VM_FILES):  # what lies beside an archive is another case's
+                yield from Folder(path.parent).files(".vmsd")
 
 
 def _broken(target: Target, sources: list[Source]) -> Iterator[tuple[str, str]]:

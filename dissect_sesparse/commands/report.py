@@ -66,7 +66,7 @@ class PageWork(Work):
             others=self.others,
             target=self.target,
             hashes=not self.options.no_hash,
-            check=lambda folders: refuse_inside(output.parent, folders),
+            check=lambda folders: refuse_inside(output, folders),
             progress=self.progress,
         )
         if not made.complete:

@@ -162,7 +162,8 @@ def _open(found: Found, name: str, work: Work) -> Machine | None:
     for other in others:
         if other["state"] == "failed":
             work.outcome.not_all(f"{found.label}: {other['disk']}: {other['reason']}")
-    return Machine(found.label, name, target, sources, others, list(files_of(loader_of(target))))
+    files = [*files_of(loader_of(target)), *([found.archive] if found.archive is not None else [])]
+    return Machine(found.label, name, target, sources, others, files)
 
 
 def _place(found: Found) -> str:

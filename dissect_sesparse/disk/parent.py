@@ -24,7 +24,6 @@ from dissect_sesparse.disk.errors import DescriptorError, LoopError, ParentError
 from dissect_sesparse.disk.file import EvidenceFile
 from dissect_sesparse.disk.folder import Folder, identity, is_regular, name_parts, same_file
 from dissect_sesparse.disk.hosted import embedded_descriptor, is_hosted
-from dissect_sesparse.disk.seen import MAX_SWEPT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -208,7 +207,7 @@ def _read_swept(folder: Folder, path: Path, problems: set[str] | None) -> DiskDe
         seen.left -= min(file.size, MAX_DESCRIPTOR_SIZE)
         if seen.left < 0:
             if problems is not None:
-                problems.add(f"only {MAX_SWEPT} bytes of descriptors beside {folder.path} are read")
+                problems.add(f"only {seen.budget} bytes of descriptors beside {folder.path} are read")
             return None
         seen.descriptors[path] = descriptor_in(file)
     except SESparseError as e:

@@ -19,13 +19,15 @@ MAX_SWEPT = 16 * 1024 * 1024
 class Seen:
     """Listings and descriptors by their paths. Kept no longer than what is opened or looked at."""
 
+    budget = MAX_SWEPT
+
     def __init__(self) -> None:
         self._entries: dict[Path, tuple[list[Path], str | None]] = {}
         self.files: dict[tuple[Path, str], list[Path]] = {}
         self.descriptors: dict[Path, DiskDescriptor | SESparseError] = {}
         self.others: set[Path] = set()
         """Files that are no descriptors by their first bytes."""
-        self.left = MAX_SWEPT
+        self.left = self.budget
         self.identities: dict[Path, str] = {}
 
     def entries(self, folder: Path) -> tuple[list[Path], str | None]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.disk.errors import FileError, SESparseError
@@ -14,9 +14,11 @@ from dissect_sesparse.evidence.hashing import Holes, digests, sha256_of_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import PurePath
 
     from dissect_sesparse.disk.chain import Chain
+
+VM_FILES = (".vmx", ".vmtx", ".vmdk")
+"""Ends of the names of files that lie in a VM's folder, which is evidence as a whole."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class InputFile:
     """Of the whole file; ``None`` where it was not hashed, or has too many holes, see ``hashing``."""
     sha256_blocks: str | None = None
     """Of the list of its blocks, where it has too many holes: no digest of the file."""
+    alone: bool = field(default=False, compare=False)
+    """Whether it is evidence by itself, such as an archive: what lies beside it is none."""
 
     @property
     def key(self) -> tuple[str, int, int | None]:
@@ -40,7 +44,9 @@ class InputFile:
     def as_json(self) -> dict[str, Any]:
         """For the report: with the time as text."""
         when = None if self.mtime_ns is None else datetime.fromtimestamp(self.mtime_ns / 1e9, timezone.utc).isoformat()
-        return {**asdict(self), "path": self.key[0], "mtime": when}
+        told = {**asdict(replace(self, path=self.key[0])), "mtime": when}  # a path inside evidence cannot be copied
+        del told["alone"]
+        return told
 
 
 def name_of(path: PurePath | str | None) -> str | None:
@@ -76,7 +82,17 @@ def input_files(chains: Iterable[Chain], others: Iterable[Path] = ()) -> list[tu
         name = name_of(path) or ""
         if name not in found:
             found[name] = (look_at(path, file), file)
-    return list(found.values())
+    loose = {name_of(path) or "" for path, _ in _files(chains, ())}
+    return [
+        (replace(looked, alone=name not in loose and not _is_of_a_folder(looked.path)), file)
+        for name, (looked, file) in found.items()
+    ]
+
+
+def _is_of_a_folder(path: PurePath | str) -> bool:
+    """Whether a file is part of a VM's folder by its name; else what was opened holds all of the evidence in itself."""
+    name = path.name.lower() if isinstance(path, PurePath) else ""
+    return name.endswith(VM_FILES) or ".vmsd" in name
 
 
 def _files(chains: Iterable[Chain], others: Iterable[Path]) -> Iterator[tuple[PurePath | str, EvidenceFile | None]]:
@@ -130,6 +146,7 @@ def changed(files: Iterable[tuple[InputFile, EvidenceFile | None]]) -> list[str]
 
 
 def folders_of(files: Iterable[InputFile]) -> list[Path]:
-    """The folders of the analyst's disk that hold evidence."""
-    local = {Path(file.path).absolute().parent for file in files if isinstance(file.path, Path) and is_local(file.path)}
-    return sorted(local)
+    """Where on the analyst's disk nothing may be written: the folders that hold evidence, and archives, each by itself."""
+    local = [file for file in files if isinstance(file.path, Path) and is_local(file.path)]
+    paths = [(Path(file.path).absolute(), file.alone) for file in local]
+    return sorted({path if alone else path.parent for path, alone in paths})

@@ -200,7 +200,9 @@ def _load(out: OutputFolder) -> dict[str, Any]:
 
 
 def refuse_inside(folder: Path, evidence: Sequence[Path]) -> None:
-    """Refuse to write into a folder that holds evidence, or below one. Links and other names of a folder are seen through.
+    """Refuse to write into a folder that holds evidence, or below one, or in place of an archive.
+
+    Links and other names of a folder or file are seen through.
 
     Raises:
         RecoverError: If it is one of them.
@@ -209,7 +211,7 @@ def refuse_inside(folder: Path, evidence: Sequence[Path]) -> None:
     for above in (place, *place.parents):
         for held in evidence:
             if _same(above, held):
-                problem = f"it is in {held}, which holds evidence"
+                problem = f"it is {'' if held.is_file() else 'in '}{held}, which holds evidence"
                 raise RecoverError(problem, file=folder, expected="a folder elsewhere")
 
 

@@ -7,7 +7,7 @@ deep. Children are not opened. Of loose disks in such a folder the newest of eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from dissect.target import loader as loaders
 from dissect.target.helpers.loaderutil import parse_path_uri
 
 from dissect_sesparse.disk.detect import is_ours, newer_links
-from dissect_sesparse.disk.errors import FileError, SESparseError
+from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
 from dissect_sesparse.disk.file import is_local
-from dissect_sesparse.disk.folder import exists, identity, is_folder, is_regular, refuse_irregular, would_hang
+from dissect_sesparse.disk.folder import Folder, exists, identity, is_folder, is_regular, refuse_irregular, would_hang
 from dissect_sesparse.disk.parent import descriptor_of
 from dissect_sesparse.text import logger_of
 
@@ -44,6 +44,8 @@ class Found:
     parsed: ParseResult | None = None
     named: bool = True
     """Whether the user named it, or a folder in which it was found."""
+    archive: Path | None = None
+    """The file that holds all of it: evidence by itself."""
 
     def open(self) -> Target:
         """Open it for its disks alone.
@@ -96,25 +98,34 @@ def _all_of(loader: Any, path: Path, spec: str | Path, parsed: ParseResult | Non
             continue
         below, own = parse_path_uri(sub) if isinstance(sub, str) else (sub, parsed)
         label = str(below) if below is not None and is_local(below) else f"{path}: {below}"
-        yield Found(label, below or path, loader, sub, own, named=label == str(path))
+        holds = is_regular(path) and below is not None and not is_local(below)
+        yield Found(label, below or path, loader, sub, own, named=label == str(path), archive=path if holds else None)
 
 
 def _inside(folder: Path) -> Iterator[Found]:
     """What a folder holds that no loader takes as a whole."""
     loose: dict[str, Path] = {}
+    here = Folder(folder)
     for entry in sorted(folder.iterdir()):
         if would_hang(entry):
             log.warning("%s: a FIFO or a socket, it is not opened", entry)
             continue
-        if (loader := detected(entry)) is not None:
-            for found in _all_of(loader, entry, entry, None):
-                yield Found(found.label, found.path, found.loader, found.spec, found.parsed, named=False)
+        if not (here.is_inside(entry) if is_folder(entry) else here.is_no_wider(entry)):
+            yield Found(str(entry), entry, _refuse_way_out, entry, named=False)
             continue
-        for disk in loose_disks(entry):
+        if (loader := detected(entry)) is not None:
+            yield from (replace(found, named=False) for found in _all_of(loader, entry, entry, None))
+            continue
+        for disk in loose_disks(entry, here):
             loose[identity(disk)] = disk
     for disk in newest_of(loose, set(), set()):
         path = loose[disk]
         yield Found(str(path), path, loaders.RawLoader, path, named=False)
+
+
+def _refuse_way_out(path: Path, **kwargs: object) -> None:
+    problem = "a link that leads out of the evidence, not followed"
+    raise FileError(problem, file=path, advice="name the file itself", kind=Kind.OUTSIDE)
 
 
 def detected(path: Path) -> Any:
@@ -148,21 +159,30 @@ def loader_at(path: Path) -> Any:
 # Loose disks
 
 
-def loose_disks(path: Path) -> Iterator[Path]:
-    """The disks with a seSparse extent that a path is or holds, each by its descriptor where it has one."""
+def loose_disks(path: Path, within: Folder | None = None) -> Iterator[Path]:
+    """The disks with a seSparse extent that a path is or holds, each by its descriptor where it has one.
+
+    Args:
+        path: A disk, or a folder.
+        within: The folder that is looked through; without, it is the user who names the path.
+    """
     if is_folder(path):
+        here = Folder(path)
         for entry in sorted(path.iterdir()):
             if entry.suffix.lower() == ".vmdk" and is_regular(entry):
-                yield from loose_disks(entry)
-    elif path.suffix.lower() == ".vmdk" and is_regular(path) and _may_be_ours(path):
-        yield descriptor_of(path) or path
+                if here.is_inside(entry):
+                    yield from loose_disks(entry, here)
+                else:
+                    log.warning("%s: a link that leads out of the evidence, not followed", entry)
+    elif path.suffix.lower() == ".vmdk" and is_regular(path) and _may_be_ours(path, within):
+        yield descriptor_of(path, within) or path
 
 
-def _may_be_ours(path: Path) -> bool:
+def _may_be_ours(path: Path, within: Folder | None) -> bool:
     """Whether a disk has a seSparse extent, or cannot even be looked at: then opening it says so."""
     try:
         with path.open("rb") as fh:
-            return is_ours(fh, path)
+            return is_ours(fh, path, within)
     except (OSError, SESparseError):
         return True
 
@@ -176,8 +196,10 @@ def newest_of(disks: dict[str, Path], named: Iterable[str], taken: set[str]) -> 
         taken: Those of VMs.
     """
     kept, named = [], set(named)
+    folders: dict[Path, Folder] = {}
     for name, path in disks.items():
-        above = {identity(newer) for newer in newer_links(path)}
+        folder = folders.setdefault(path.parent, Folder(path.parent))
+        above = {identity(newer) for newer in newer_links(path, folder)}
         if name in named or (name not in taken and not above & (taken | disks.keys())):
             kept.append(name)
     return kept

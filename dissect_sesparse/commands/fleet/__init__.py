@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     found = find(options.patterns)
     settings = settings_of(options)
     folder = FleetFolder(Path(settings.folder), settings.run)
-    refuse_inside(folder.path, [Path(path).parent for path, _ in found])
+    refuse_inside(folder.path, [Path(path).parent if inside is None else Path(path) for path, inside in found])
     with locked(folder.path):
         return _run_in(folder, settings, found, options)
 
