@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import make_vm
 import pytest
+from disks import sparse, write_chain
 from dissect.target import container
 from dissect.target.target import Target
 from history import ZEROS, Recorded, random_history
+from sesparse_builder import ExtentBuilder
 from target_fixtures import NEWEST, example_vm  # noqa: F401
 
 from dissect_sesparse import UnreadableError, open_chain
@@ -116,3 +118,14 @@ def candidates(disk: bytes, start: int) -> list[bytes]:
         return []  # in the middle of something
     end = disk.find(b"\x00", start)
     return [disk[start:end], disk[start : start + 65536]]
+
+
+def test_bare_entry_whose_place_is_cut_off(folder: Path) -> None:
+    """It had place 0, of which the file has no more than a sector: the guest's zeros, and no error."""
+    extent = ExtentBuilder(64)
+    extent.unmap(3, b"old".ljust(4096, b"."), 0)
+    path = write_chain(folder, [[sparse(folder / "vm-sesparse.vmdk", extent)]])
+    extent.write(folder / "vm-sesparse.vmdk", truncate_to=extent.grain_offset(0) + 512)
+    with open_chain(path, view="residual") as chain:
+        assert chain.read(0, chain.size) == bytes(64 * 512)
+        assert chain.read(3 * 4096, 512) == bytes(512)

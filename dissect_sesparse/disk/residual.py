@@ -48,9 +48,10 @@ class ResidualExtent(SESparseExtent):
         chosen = entries[slots]
         bare = chosen == BARE_UNMAPPED
         owner = self.bare.owner if bare.any() else None
-        own = (bare & (slots + first_grain == owner)) if owner is not None else np.zeros(len(slots), bool)
         grains = slots + first_grain
-        inside = ~bare & has_bytes(self.metadata, grains, places_of(chosen))
+        there = has_bytes(self.metadata, grains, places_of(chosen))
+        own = (bare & there & (grains == owner)) if owner is not None else np.zeros(len(slots), bool)
+        inside = ~bare & there
         groups = blocks_of(chosen) // _GROUP
         for group in np.unique(groups[inside]).tolist():
             here = inside & (groups == group)
