@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -282,6 +283,19 @@ def test_names_that_the_output_cannot_encode(tmp_path: Path, environment: dict[s
         done = tool("dissect-sesparse", command, path, tmp_path / "日本é", *more, check=False, **environment)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_one_place_where_output_goes_out() -> None:
+    """Where a name of the evidence could be written raw: no other module prints, or has a logger of its own making."""
+    package = Path(cli.__file__).parent
+    assert (package / "commands" / "output.py").is_file()
+    for path in package.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        prints = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
+        assert not prints or path.name == "output.py", path
+        assert "logging.getLogger(__name__)" not in map(ast.unparse, (n for n in nodes if isinstance(n, ast.Call))), (
+            path
+        )
 
 
 def test_quiet_and_verbose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

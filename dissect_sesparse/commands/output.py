@@ -86,7 +86,7 @@ def logging_to_terminal(options: argparse.Namespace) -> Iterator[None]:
     if not options.verbose:
         levels["dissect.target.target"] = logging.CRITICAL + 1
         if getattr(options, "lists_findings", False):  # what opening a disk finds is in the table; once is enough
-            levels["dissect.sesparse"] = logging.CRITICAL + 1
+            levels["dissect.sesparse.container"] = logging.CRITICAL + 1
     before = {name: logging.getLogger(name).level for name in levels}
     handler = _Handler()
     logging.root.addHandler(handler)  # dissect logs nothing of targets where the root has none

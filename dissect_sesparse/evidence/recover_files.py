@@ -9,7 +9,6 @@ down; the line has them always.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from dissect_sesparse.evidence.not_looked import NotAllLookedAtError
 from dissect_sesparse.evidence.safe_name import SafePaths
 from dissect_sesparse.evidence.sparse_file import OutputFile
 from dissect_sesparse.evidence.writing import TooLargeError
+from dissect_sesparse.text import logger_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.evidence.not_looked import NotLooked
     from dissect_sesparse.evidence.writing import OutputFolder
 
-log = logging.getLogger(__name__)
+log = logger_of(__name__)
 NAME = "files"
 """The folder of files in which all bytes are proven their own."""
 LIKELY = "likely"

@@ -86,7 +86,7 @@ class SESparseVmLoader(Loader):
 
     @staticmethod
     def find_all(path: Path, parsed_path: ParseResult | None = None) -> Iterator[str | Path]:
-        if _is_configuration(path):
+        if _is_configuration(path) or would_hang(path):
             yield path
             return
         yield from configurations(path)

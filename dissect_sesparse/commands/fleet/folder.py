@@ -14,7 +14,6 @@ Each file is written under another name and gets its own when it is whole; ``sta
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +25,7 @@ from dissect_sesparse.disk.errors import SESparseError
 from dissect_sesparse.evidence.own_json import read_json
 from dissect_sesparse.evidence.safe_name import told_apart
 from dissect_sesparse.evidence.writing import OutputFolder, RecoverError, system_errors
+from dissect_sesparse.text import logger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +49,7 @@ _STATE: Shape = {
 }  # fmt: skip
 _INPUTS = ((str, int, int), (str, int, type(None)))
 _COUNTS = range(1 << 63)
-log = logging.getLogger(__name__)
+log = logger_of(__name__)
 
 
 class FleetFolder:
