@@ -199,6 +199,17 @@ def test_a_folder_whose_record_another_had(tmp_path: Path) -> None:
     assert path == f"<folder {records[0]:#x} is gone>/file"
 
 
+def test_names_in_a_record_that_another_file_got(tmp_path: Path) -> None:
+    """A history in which a file's names were in a second record, and that went to another file: its names are not ours."""
+    driver = Ntfs()
+    if why := driver.missing():
+        pytest.skip(why)
+    path, truth, _ = churn.churn(driver, 311, tmp_path, 500, 3)
+    found = churn.judge(path, truth, driver)
+    assert found["complete"] > 100
+    assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}
+
+
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("seed", [1, 3])
 def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:

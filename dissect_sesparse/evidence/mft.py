@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect.ntfs.c_ntfs import (
-    ATTRIBUTE_TYPE_CODE,
     FILE_FILE_NAME_INDEX_PRESENT,
     FILE_RECORD_SEGMENT_IN_USE,
     c_ntfs,
@@ -23,7 +22,7 @@ from dissect.ntfs.c_ntfs import (
 from dissect.ntfs.mft import MftRecord
 from dissect.ntfs.util import segment_reference
 
-from dissect_sesparse.evidence.mft_record import changed_at, check, creation_time
+from dissect_sesparse.evidence.mft_record import changed_at, check, creation_time, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -204,7 +203,7 @@ class _Segment:
         if self._last is not None and self.found[-1].live_in is None and sequence == self._last[0]:
             self.found[-1] = self.found[-1]._replace(deleted_in=view)
             return True
-        if ATTRIBUTE_TYPE_CODE.FILE_NAME not in record.attributes:
+        if not names(record):
             return False
         self._last = sequence, record
         self.found.append(Incarnation(self.segment, view, None, changed_at(record)))
@@ -219,10 +218,14 @@ class _Segment:
         if last != sequence % 0xFFFF + 1:
             return False
         times = [creation_time(each) for each in (newer, record)]
-        return times[0] == times[1] or bool(set(newer.filenames()) & set(record.filenames()))
+        return times[0] == times[1] or bool(_names(newer) & _names(record))
 
     def _parsed(self, view: NtfsView, raw: bytes) -> MftRecord:
         record = MftRecord.from_bytes(raw, view.ntfs)
         record.segment = self.segment
         check(record)
         return record
+
+
+def _names(record: MftRecord) -> set[str]:
+    return {name.FileName for name in names(record)}

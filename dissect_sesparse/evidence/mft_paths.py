@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE, FILE_NAME_DOS, FILE_NUMBER_ROOT, FILE_RECORD_SEGMENT_IN_USE
+from dissect.ntfs.c_ntfs import FILE_NAME_DOS, FILE_NUMBER_ROOT, FILE_RECORD_SEGMENT_IN_USE
 from dissect.ntfs.util import segment_reference
 
-from dissect_sesparse.evidence.mft_record import MftError, check
+from dissect_sesparse.evidence.mft_record import MftError, check, names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,8 @@ class Paths:
 
 def _name(record: MftRecord) -> Any:
     """The first of a record's names that is no short one of DOS, if it has any."""
-    names = [attribute.attribute.attr for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.FILE_NAME]]
-    return next((name for name in names if name.Flags != FILE_NAME_DOS), names[0] if names else None)
+    all_names = names(record)
+    return next((name for name in all_names if name.Flags != FILE_NAME_DOS), all_names[0] if all_names else None)
 
 
 def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any:

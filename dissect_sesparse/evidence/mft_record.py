@@ -59,16 +59,24 @@ def check(record: MftRecord) -> None:
         offset += header.record_length
 
 
-def streams(record: MftRecord) -> dict[str, list[Attribute]]:
-    """The data streams of a record by name, those of records that went to another file since left out; "" is the file's own.
+def own(record: MftRecord, kind: ATTRIBUTE_TYPE_CODE) -> list[Attribute]:
+    """The attributes of a kind that a file has, in its own record and in others that hold more of it.
 
-    The pieces of each are in the order of the file.
+    dissect.ntfs gives all attributes of each record that the attribute list names. A record that went to another file since
+    has that one's: its data, its times and its name.
     """
+    return [
+        attribute
+        for attribute in record.attributes[kind]
+        if (owner := attribute.record) is None or owner.segment == record.segment or _is_more_of(owner, record)
+    ]
+
+
+def streams(record: MftRecord) -> dict[str, list[Attribute]]:
+    """The data streams of a record by name, the pieces of each in the order of the file; "" is the file's own."""
     found: dict[str, list[Attribute]] = {}
-    for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.DATA]:
-        owner = attribute.record
-        if owner is None or owner.segment == record.segment or _is_more_of(owner, record):
-            found.setdefault(attribute.header.name, []).append(attribute)
+    for attribute in own(record, ATTRIBUTE_TYPE_CODE.DATA):
+        found.setdefault(attribute.header.name, []).append(attribute)
     return {name: sorted(pieces, key=lambda piece: piece.header.lowest_vcn or 0) for name, pieces in found.items()}
 
 
@@ -83,21 +91,27 @@ def _is_more_of(other: MftRecord, record: MftRecord) -> bool:
 
 def is_elsewhere(record: MftRecord) -> bool:
     """Whether the content of a file is not in its main stream: compressed by Windows itself, deduplicated, in a cloud."""
-    for attribute in record.attributes[ATTRIBUTE_TYPE_CODE.REPARSE_POINT]:
+    for attribute in own(record, ATTRIBUTE_TYPE_CODE.REPARSE_POINT):
         tag = int.from_bytes(attribute.header.data()[:4], "little")
         if tag in _ELSEWHERE or tag & 0xFFFF0FFF == _CLOUD:
             return True
     return False
 
 
-def _standard(record: MftRecord) -> Any:
-    return record.attributes.STANDARD_INFORMATION
+def names(record: MftRecord) -> list[Any]:
+    """The names of a file: structures with ``FileName``, ``Flags`` and ``ParentDirectory``."""
+    return [attribute.attribute.attr for attribute in own(record, ATTRIBUTE_TYPE_CODE.FILE_NAME)]  # type: ignore[union-attr]
+
+
+def standard(record: MftRecord) -> Any:
+    """The times of a file; ``None`` where nothing tells them."""
+    return next(iter(own(record, ATTRIBUTE_TYPE_CODE.STANDARD_INFORMATION)), None)
 
 
 def times_of(record: MftRecord) -> Times | None:
     """What tells whether a file was changed; ``None`` where nothing does."""
     try:
-        told = _standard(record).attr
+        told = standard(record).attr
         return Times(told.CreationTime, told.LastModificationTime, told.LastChangeTime, told.Usn)
     except Exception:  # whatever dissect.ntfs trips over
         return None
@@ -115,7 +129,7 @@ def changed_at(record: MftRecord) -> int:
     A file that got the clusters of a deleted one was made after that one's last change, if no time was set.
     """
     try:
-        standard = _standard(record)
-        return max(standard.creation_time_ns, standard.last_modification_time_ns, standard.last_change_time_ns)
+        told = standard(record)
+        return max(told.creation_time_ns, told.last_modification_time_ns, told.last_change_time_ns)
     except Exception:
         return 0

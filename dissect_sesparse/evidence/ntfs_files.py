@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dissect_sesparse.evidence.deleted import DeletedFile
 from dissect_sesparse.evidence.mft import incarnations
 from dissect_sesparse.evidence.mft_paths import Paths
-from dissect_sesparse.evidence.mft_record import MftError, check, is_elsewhere, streams, times_of
+from dissect_sesparse.evidence.mft_record import MftError, check, is_elsewhere, standard, streams, times_of
 from dissect_sesparse.evidence.ntfs_bitmap import Bitmap
 from dissect_sesparse.evidence.ntfs_content import PeriodSource, StateSource, content
 from dissect_sesparse.evidence.ntfs_layout import Layout, layout_of
@@ -263,7 +263,7 @@ class _Volume:
         if size > self.chain.size:
             self.warn(f"{stream.path}: a file of {size} bytes on a disk of {self.chain.size}: it is not recovered")
             pieces = _nothing
-        standard: Any = stream.record.attributes.STANDARD_INFORMATION
+        times = standard(stream.record)
         note = " (encrypted: as the file system keeps it)" if stream.layout and stream.layout.encrypted else ""
         return [
             DeletedFile(
@@ -271,9 +271,9 @@ class _Volume:
                 volume=self.volume,
                 path=stream.path,
                 size=size,
-                mtime=_time(standard, "last_modification_time_ns"),
-                btime=_time(standard, "creation_time_ns"),
-                atime=_time(standard, "last_access_time_ns"),
+                mtime=_time(times, "last_modification_time_ns"),
+                btime=_time(times, "creation_time_ns"),
+                atime=_time(times, "last_access_time_ns"),
                 inode=one.segment,
                 filesystem="ntfs",
                 named_by=named_by,
@@ -318,8 +318,8 @@ def _is_unchanged(older: MftRecord, newer: MftRecord) -> bool:
     return told is not None and told == times_of(newer)
 
 
-def _time(standard: Any, name: str) -> datetime | None:
+def _time(times: Any, name: str) -> datetime | None:
     try:
-        return _EPOCH + timedelta(microseconds=getattr(standard, name) // 1000)
+        return _EPOCH + timedelta(microseconds=getattr(times, name) // 1000)
     except Exception:  # no time that there ever was
         return None
