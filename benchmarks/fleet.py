@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from sesparse_builder import ChainBuilder, vmx
 
 from dissect_sesparse import cli
-from dissect_sesparse.commands.fleet import driver
+from dissect_sesparse.fleet import driver
 
 GOAL = 1.7
 GRAIN = 4096

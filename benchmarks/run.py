@@ -30,7 +30,7 @@ from dissect.hypervisor import vmdk
 from images import MIB
 
 from dissect_sesparse import State, open_chain
-from dissect_sesparse.disk.metadata import Metadata
+from dissect_sesparse.extent.metadata import Metadata
 from dissect_sesparse.version import __version__
 
 GIB = 1 << 30
@@ -316,8 +316,8 @@ def two_threads(bench: Bench) -> None:
 
 def classifying(bench: Bench) -> None:
     """All table entries of a disk, strict checks included, as the audit does; and the unmapped runs."""
-    from dissect_sesparse.disk.claims import claimed_runs
-    from dissect_sesparse.disk.engine import count_states
+    from dissect_sesparse.extent.claims import claimed_runs
+    from dissect_sesparse.extent.engine import count_states
 
     for name, folder, deltas in (
         ("in order", "order", lambda: [images.in_order]),
@@ -355,7 +355,7 @@ def reporting(bench: Bench) -> None:
     code = """
 import sys, time
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.unmapped import unmapped
+from dissect_sesparse.trimmed.unmapped import unmapped
 chain = open_chain(sys.argv[1]); start = time.process_time()
 size = sum(run.size for run in unmapped(chain))
 seconds = time.process_time() - start

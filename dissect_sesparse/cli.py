@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.outcome import FAILED
 from dissect_sesparse.commands.output import any_encoding, complain, give_up_output, logging_to_terminal, say
-from dissect_sesparse.text import printable_lines
+from dissect_sesparse.source.text import printable_lines
 from dissect_sesparse.version import __version__
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_fleet(commands: argparse._SubParsersAction) -> None:
-    from dissect_sesparse.commands import fleet as run  # loads no library of the extra
+    from dissect_sesparse import fleet as run  # loads no library of the extra
 
     command = _add(commands, fleet, "fleet", "the records of many VMs, by many processes (extra: fleet)")
     command.add_argument(
@@ -194,7 +194,7 @@ def descriptor(options: argparse.Namespace) -> int:
 
 def fleet(options: argparse.Namespace) -> int:
     """Run over a fleet."""
-    from dissect_sesparse.commands.fleet import run
+    from dissect_sesparse.fleet import run
 
     return run(options)
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.recover import recover
-from dissect_sesparse.evidence.unmapped import unmapped
+from dissect_sesparse.recovery.recover import recover
+from dissect_sesparse.trimmed.unmapped import unmapped
 
 
 def main(disk: str, folder: str) -> None:

@@ -33,9 +33,9 @@ from churn_drivers import DRIVERS, GRAIN, Driver
 from churn_guest import Guest, Truth
 from sesparse_builder import ChainBuilder, ExtentBuilder
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence.deleted import Piece, measure
-from dissect_sesparse.target.files import deleted_files
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.files.deleted import Piece, measure
+from dissect_sesparse.files.file_systems import deleted_files
 
 OFFSET = 1 << 20
 """Of the partition on the disk."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import oracle
 from sesparse_builder import ExtentBuilder, descriptor, write_flat
 
-from dissect_sesparse.disk.errors import UnreadableError
+from dissect_sesparse.source.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.chain.chain import Chain
 
 Pieces = list["oracle.Piece"]
 

@@ -121,7 +121,7 @@ class Hold(WorkerPlugin):
         self.signal_file = str(signal_file)
 
     def setup(self, worker: object) -> None:
-        from dissect_sesparse.commands.fleet import work
+        from dissect_sesparse.fleet import work
 
         original, count = work.line_of, 0
 
@@ -149,7 +149,7 @@ class Kill(WorkerPlugin):
         self.vm = vm
 
     def setup(self, worker: object) -> None:
-        from dissect_sesparse.commands.fleet import work
+        from dissect_sesparse.fleet import work
 
         original = work.line_of
 

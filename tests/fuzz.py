@@ -17,11 +17,11 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 
 with atheris.instrument_imports(include=["dissect_sesparse"]):
     from dissect_sesparse import SESparseError, open_chain
-    from dissect_sesparse.disk.descriptor import parse_descriptor
-    from dissect_sesparse.evidence.findings import findings
-    from dissect_sesparse.evidence.journals import journal
-    from dissect_sesparse.evidence.snapshots import decode_text, parse_vmsd
-    from dissect_sesparse.evidence.vmx import parse_vmx
+    from dissect_sesparse.findings.findings import findings
+    from dissect_sesparse.findings.journals import journal
+    from dissect_sesparse.vm.descriptor import parse_descriptor
+    from dissect_sesparse.vm.snapshots import decode_text, parse_vmsd
+    from dissect_sesparse.vm.vmx import parse_vmx
 
 from sesparse_builder import ExtentBuilder
 

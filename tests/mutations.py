@@ -28,7 +28,7 @@ import oracle
 from disks import Pieces, grain_data, joined, random_chain, random_extent, write_chain
 
 from dissect_sesparse import Chain, SESparseError, open_chain
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.findings.findings import findings
 
 SECTORS = 9000
 TRANSACTIONS = 12

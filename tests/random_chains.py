@@ -38,7 +38,7 @@ from vmdk_builder import CowdBuilder, HostedBuilder, told
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.chain.chain import Chain
 
 Links = list[list["oracle.Piece"]]
 OFF = (*(0,) * 20, *(1, -1, 7, 8, -8, 9, -9, 16, 100, -100) * 3, 4096)
@@ -244,7 +244,7 @@ class Expected:
 
 def check_unmapped(chain: Chain, expected: Expected) -> None:
     """Each unmapped grain once, in order, with its bytes, state and digest; and what was never mapped."""
-    from dissect_sesparse.evidence.unmapped import Counts, unmapped
+    from dissect_sesparse.trimmed.unmapped import Counts, unmapped
 
     counts, found = Counts(), []
     for run in unmapped(chain, counts=counts):
@@ -264,7 +264,7 @@ def check_unmapped(chain: Chain, expected: Expected) -> None:
 
 def check_unreferenced(chain: Chain, expected: Expected) -> None:
     """Each place that nothing names once, in order."""
-    from dissect_sesparse.evidence.unreferenced import unreferenced
+    from dissect_sesparse.trimmed.unreferenced import unreferenced
 
     found = []
     for run in unreferenced(chain):
@@ -280,7 +280,7 @@ def check_unreferenced(chain: Chain, expected: Expected) -> None:
 
 def check_views(chain: Chain, expected: Expected) -> None:
     """The disk as each of its links shows it."""
-    from dissect_sesparse.evidence.views import view_at
+    from dissect_sesparse.time.views import view_at
 
     for depth in depths(chain):
         view = view_at(chain, depth)
@@ -313,7 +313,7 @@ def check_residual(expected: Expected) -> None:
 
 def check_changes(chain: Chain, expected: Expected, rng: random.Random) -> None:
     """What the links tell, and, compared, exactly what differs, for some pairs of states."""
-    from dissect_sesparse.evidence.changes import DiskState, changes
+    from dissect_sesparse.time.changes import DiskState, changes
 
     for _ in range(3):
         older, newer = rng.randrange(len(chain.links)), rng.randrange(len(chain.links))
@@ -351,7 +351,7 @@ def check_same(told: bool | None, before: list, after: list, first: int) -> None
 
 def check_links(chain: Chain, expected: Expected) -> None:
     """The bytes of each state in each link."""
-    from dissect_sesparse.evidence.links import summaries
+    from dissect_sesparse.chain.summary import summaries
 
     for summary, alone in zip(summaries(chain), expected.alone):
         states = Counter(sector.state for sector in alone)
@@ -362,7 +362,7 @@ def check_links(chain: Chain, expected: Expected) -> None:
 
 def check_recovery(chains: list[Chain], disks: list[Expected], folder: Path) -> None:
     """Images, maps, manifest and counts of all disks at once."""
-    from dissect_sesparse.evidence.recover import recover
+    from dissect_sesparse.recovery.recover import recover
 
     done = recover(chains, folder)
     assert done.complete
@@ -554,8 +554,8 @@ def check_map_records(records: list, disk: Expected) -> None:
 
 def check_report(chains: list[Chain], disks: list[Expected]) -> None:
     """The sums of the page."""
-    from dissect_sesparse.evidence.recover import Source
-    from dissect_sesparse.evidence.report import report
+    from dissect_sesparse.recovery.recover import Source
+    from dissect_sesparse.report.content import report
 
     made = report([Source(chain) for chain in chains])
     assert made.complete

@@ -178,7 +178,7 @@ def source_of(disk: Disk) -> Any:
 
 def check_chain(disk: Disk) -> list[str]:
     from dissect_sesparse import open_chain
-    from dissect_sesparse.disk.errors import SESparseError
+    from dissect_sesparse.source.errors import SESparseError
 
     try:
         chain = open_chain(source_of(disk))
@@ -214,7 +214,7 @@ def check_bytes(
 
 def check_findings(disk: Disk, chain: Any) -> list[str]:
     """All that are expected; of a disk that is right, no others, as a false alarm is an error too."""
-    from dissect_sesparse.evidence.findings import findings
+    from dissect_sesparse.findings.findings import findings
 
     found = {finding.code for finding in findings(chain) if finding.level != "info"}
     problems = [f"no finding {group}" for group in disk.findings if not found & set(group.split("|"))]
@@ -228,7 +228,7 @@ def check_container(disk: Disk) -> list[str]:
     from dissect.target import container
     from dissect.target.exceptions import ContainerError
 
-    from dissect_sesparse.disk.errors import SESparseError
+    from dissect_sesparse.source.errors import SESparseError
 
     with logged() as log:
         try:

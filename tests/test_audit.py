@@ -11,8 +11,8 @@ import pytest
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.evidence.findings import Finding, findings, opening_findings
-from dissect_sesparse.evidence.tally import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
+from dissect_sesparse.findings.findings import Finding, findings, opening_findings
+from dissect_sesparse.findings.tally import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -443,7 +443,7 @@ with path.open("r+b") as fh:
     fh.seek(extent.bitmap_sector * 512)
     fh.write(bits)
 del entries, words
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.findings.findings import findings
 with within(50_000_000), dissect_sesparse.open_chain(path, unreadable="zero") as chain:
     found = [finding for finding in findings(chain) if finding.code != "parent-missing"]
 for finding in found:

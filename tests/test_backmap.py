@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dissect_sesparse.disk.backmap import Backmap
+    from dissect_sesparse.extent.backmap import Backmap
 
 SECTORS = 3 * 32768
 """Three grain tables."""

@@ -29,7 +29,7 @@ from disks import (
 from sesparse_builder import ExtentBuilder, descriptor, write_flat
 
 from dissect_sesparse import Chain, Run, SESparseError, State, UnreadableError, open_chain
-from dissect_sesparse.disk.errors import (
+from dissect_sesparse.source.errors import (
     DescriptorError,
     ExtentError,
     FileError,
@@ -943,7 +943,7 @@ def test_reads_in_any_order(folder: Path) -> None:
 
 
 def test_a_small_cache_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dissect_sesparse.disk.reader.CACHE_SIZE", 1)
+    monkeypatch.setattr("dissect_sesparse.chain.reader.CACHE_SIZE", 1)
     links = random_chain(folder, random.Random(31), 2, 3 * 32768)
     with opened(folder, links) as chain:
         data = joined(oracle.disk(links))

@@ -15,10 +15,10 @@ from dissect.target import Target, container
 from target_fixtures import NEWEST, small_chain, tool
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.changes import DiskState, changes
-from dissect_sesparse.evidence.not_looked import NotAllLookedAtError
-from dissect_sesparse.target import changed_files as module
-from dissect_sesparse.target.changed_files import ChangedFile, ChangedRanges, changed_files
+from dissect_sesparse.files import changed_files as module
+from dissect_sesparse.files.changed_files import ChangedFile, ChangedRanges, changed_files
+from dissect_sesparse.files.not_looked import NotAllLookedAtError
+from dissect_sesparse.time.changes import DiskState, changes
 
 if TYPE_CHECKING:
     from pathlib import Path

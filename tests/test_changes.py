@@ -15,8 +15,8 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data, vmsd, vmx
 from target_fixtures import GRAINS, NEWEST, SECTORS, UNKNOWN_STATE, add_delta, small_chain, tool
 
 from dissect_sesparse import Chain, open_chain
-from dissect_sesparse.disk.errors import ParentError, SESparseError
-from dissect_sesparse.evidence.changes import KINDS, Change, DiskState, changes
+from dissect_sesparse.source.errors import ParentError, SESparseError
+from dissect_sesparse.time.changes import KINDS, Change, DiskState, changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

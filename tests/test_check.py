@@ -12,9 +12,9 @@ from sesparse_builder import ExtentBuilder, vmx
 from target_fixtures import FINDING_CASES, NEWEST, small_chain, tool, two_disks
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.evidence.findings import findings
-from dissect_sesparse.target.volumes import filesystem_findings
-from dissect_sesparse.text import columns, printable
+from dissect_sesparse.files.volumes import filesystem_findings
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.source.text import columns, printable
 
 if TYPE_CHECKING:
     from pathlib import Path

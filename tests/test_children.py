@@ -25,7 +25,7 @@ from target_fixtures import NEWEST, SECTORS, UNKNOWN_STATE, add_delta, small_cha
 from work import at_most
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.states import MAX_STATES
+from dissect_sesparse.time.states import MAX_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

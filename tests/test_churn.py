@@ -10,15 +10,15 @@ import churn
 import pytest
 from churn_drivers import DRIVERS, Ntfs
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.target.files import deleted_files
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.files.deleted import measure
+from dissect_sesparse.files.file_systems import deleted_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+    from dissect_sesparse.files.deleted import DeletedFile, Recovered
 
 SIZE = 60_000
 

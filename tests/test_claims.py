@@ -10,8 +10,8 @@ from history import random_history
 from sesparse_builder import ChainBuilder, ExtentBuilder
 
 from dissect_sesparse import State, open_chain
-from dissect_sesparse.disk import claims
-from dissect_sesparse.disk.claims import BareRule, Claim, ClaimedRun, claimed_runs
+from dissect_sesparse.extent import claims
+from dissect_sesparse.extent.claims import BareRule, Claim, ClaimedRun, claimed_runs
 
 if TYPE_CHECKING:
     from pathlib import Path

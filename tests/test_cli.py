@@ -61,7 +61,7 @@ def test_status_without_autoload(capsys: pytest.CaptureFixture[str], monkeypatch
         ("sys.modules['dissect.cstruct'] = None", "dissect.cstruct"),
         ("sys.modules['dissect.util'] = None", "dissect.util"),
         ("raising('dissect_sesparse.target.registration', KeyError('of the test'))", "KeyError: 'of the test'"),
-        ("raising('dissect_sesparse.disk.chain', RuntimeError('of the test'))", "registered: in part"),
+        ("raising('dissect_sesparse.chain.chain', RuntimeError('of the test'))", "registered: in part"),
     ],
 )
 def test_status_where_something_is_broken(broken: str, said: str) -> None:

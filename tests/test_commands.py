@@ -21,7 +21,7 @@ from dissect_sesparse import cli
 from dissect_sesparse.commands import check as check_command
 from dissect_sesparse.commands import runner
 from dissect_sesparse.commands.outcome import Outcome
-from dissect_sesparse.evidence.safe_name import told_apart
+from dissect_sesparse.recovery.safe_name import told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -409,7 +409,7 @@ def test_option_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_no_findings_only_where_it_was_looked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dissect_sesparse.disk.errors import SESparseError
+    from dissect_sesparse.source.errors import SESparseError
 
     def fail(_: object) -> None:
         raise SESparseError("gone")

@@ -20,7 +20,7 @@ from sesparse_builder import ExtentBuilder, descriptor, grain_data, write_flat
 from target_fixtures import NEWEST, SECTORS, SIZE, UNKNOWN_STATE, add_delta, messages, small_chain
 
 from dissect_sesparse import SESparseError, UnreadableError
-from dissect_sesparse.disk.errors import (
+from dissect_sesparse.source.errors import (
     DescriptorError,
     ExtentError,
     FileError,
@@ -28,7 +28,7 @@ from dissect_sesparse.disk.errors import (
     OptionError,
     ParentError,
 )
-from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.source.file import EvidenceFile
 from dissect_sesparse.target.container import SESparseContainer
 from dissect_sesparse.target.context import URI_OPTIONS
 

@@ -10,8 +10,8 @@ from io import BytesIO
 
 import pytest
 
-from dissect_sesparse.evidence import content
-from dissect_sesparse.evidence.content import describe, digest, entropy, histogram, signature
+from dissect_sesparse.trimmed import content
+from dissect_sesparse.trimmed.content import describe, digest, entropy, histogram, signature
 
 
 def test_digest() -> None:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vmdk_builder import CowdBuilder, descriptor, told
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.disk.cowd import CowdExtent
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import ExtentError, SESparseError, UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.extent.cowd import CowdExtent
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.source.errors import ExtentError, SESparseError, UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dissect_sesparse.evidence.deleted import CHUNK, Budget, DeletedFile, Piece, measure, read_pieces
+from dissect_sesparse.files.deleted import CHUNK, Budget, DeletedFile, Piece, measure, read_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

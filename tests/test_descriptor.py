@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sesparse_builder import descriptor
 
-from dissect_sesparse.disk.descriptor import (
-    MAX_DESCRIPTOR_SIZE,
-    ExtentDescriptor,
-    looks_like_descriptor,
-    parse_descriptor,
-    read_descriptor,
-)
-from dissect_sesparse.disk.errors import DescriptorError
-from dissect_sesparse.disk.file import EvidenceFile
+from dissect_sesparse.source.errors import DescriptorError
+from dissect_sesparse.source.file import MAX_DESCRIPTOR_SIZE, EvidenceFile
+from dissect_sesparse.vm.descriptor import ExtentDescriptor, looks_like_descriptor, parse_descriptor, read_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -499,8 +493,8 @@ TEXTS = {
 }
 import sys
 from limits import TooMuch, limit_memory, no_memory_error, within
-from dissect_sesparse.disk.descriptor import parse_descriptor, looks_like_descriptor
-from dissect_sesparse.disk.errors import DescriptorError
+from dissect_sesparse.vm.descriptor import parse_descriptor, looks_like_descriptor
+from dissect_sesparse.source.errors import DescriptorError
 
 limit_memory()
 for name, text in TEXTS.items():

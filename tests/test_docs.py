@@ -31,7 +31,7 @@ import pytest
 from target_fixtures import example_vm  # noqa: F401
 
 from dissect_sesparse import cli
-from dissect_sesparse.disk.options import CHOICES, PREFIX
+from dissect_sesparse.source.options import CHOICES, PREFIX
 from dissect_sesparse.target import records
 from dissect_sesparse.target._plugin import SESparsePlugin
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_sesparse.disk import engine
-from dissect_sesparse.disk.entry import BARE_UNMAPPED, INVALID_ENTRY, State, decode_entry
-from dissect_sesparse.disk.lane import LANES
-from dissect_sesparse.disk.lane import split as split_kind
+from dissect_sesparse.extent import engine
+from dissect_sesparse.extent.entry import BARE_UNMAPPED, INVALID_ENTRY, State, decode_entry
+from dissect_sesparse.extent.lane import LANES
+from dissect_sesparse.extent.lane import split as split_kind
 
 GRAINS_SECTOR = 12288
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_sesparse.disk.entry import (
+from dissect_sesparse.extent.entry import (
     BARE_UNMAPPED,
     Run,
     State,

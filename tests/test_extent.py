@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from disks import pattern
 
-from dissect_sesparse.disk.engine import find_runs
-from dissect_sesparse.disk.entry import Run, State
-from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.extent import Extent, FlatExtent, MissingExtent, ZeroExtent
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.lane import split
+from dissect_sesparse.extent.base import Extent, FlatExtent, MissingExtent, ZeroExtent
+from dissect_sesparse.extent.engine import find_runs
+from dissect_sesparse.extent.entry import Run, State
+from dissect_sesparse.extent.lane import split
+from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
-    from dissect_sesparse.disk.engine import Layer
+    from dissect_sesparse.extent.engine import Layer
 
 
 def flat(file_sectors: int, sectors: int, start_sector: int = 0) -> FlatExtent:

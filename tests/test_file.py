@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dissect_sesparse.disk.errors import FileError, SESparseError, UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile, is_local
+from dissect_sesparse.source.errors import FileError, SESparseError, UnreadableError
+from dissect_sesparse.source.file import EvidenceFile, is_local
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,18 +15,18 @@ from file_states import content
 from sesparse_builder import ChainBuilder, ExtentBuilder, vmx
 from target_fixtures import example_vm  # noqa: F401
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence import ntfs_files
-from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.evidence.not_looked import MAX_WARNINGS, NotAllLookedAtError, Warnings
-from dissect_sesparse.target import files, walk
-from dissect_sesparse.target.files import deleted_files
-from dissect_sesparse.target.volumes import open_volumes
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.files import file_systems as files
+from dissect_sesparse.files import ntfs_files, walk
+from dissect_sesparse.files.deleted import measure
+from dissect_sesparse.files.file_systems import deleted_files
+from dissect_sesparse.files.not_looked import MAX_WARNINGS, NotAllLookedAtError, Warnings
+from dissect_sesparse.files.volumes import open_volumes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+    from dissect_sesparse.files.deleted import DeletedFile, Recovered
 
 DELETED = {
     # path: depth of the newest link that has it, size

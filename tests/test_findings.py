@@ -13,8 +13,8 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import FINDING_CASES, GRAINS, NEWEST, SECTORS, SIZE, UNKNOWN_STATE, small_chain
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.disk.reader import MAX_TOLD
-from dissect_sesparse.evidence.findings import MAX_EACH, Finding, findings, opening_findings
+from dissect_sesparse.chain.reader import MAX_TOLD
+from dissect_sesparse.findings.findings import MAX_EACH, Finding, findings, opening_findings
 
 if TYPE_CHECKING:
     from pathlib import Path

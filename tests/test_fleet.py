@@ -45,12 +45,11 @@ from fleets import (
 from sesparse_builder import vmx
 from target_fixtures import small_chain, snapshot_of
 
-from dissect_sesparse import cli
-from dissect_sesparse.commands import fleet
-from dissect_sesparse.commands.fleet import cluster, collect, driver, plan, work
-from dissect_sesparse.commands.fleet.data import FleetError, Vm
-from dissect_sesparse.commands.fleet.folder import FleetFolder, name_vms, whole
+from dissect_sesparse import cli, fleet
 from dissect_sesparse.commands.opening import words_of
+from dissect_sesparse.fleet import cluster, collect, driver, plan, work
+from dissect_sesparse.fleet.data import FleetError, Vm
+from dissect_sesparse.fleet.folder import FleetFolder, name_vms, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,7 +235,7 @@ def test_split_disks(
 
 def test_what_cannot_be_read_on(small: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was told until then stays, split or not, and the row says that it is not all."""
-    from dissect_sesparse.disk.errors import UnreadableError
+    from dissect_sesparse.source.errors import UnreadableError
     from dissect_sesparse.target import disk_records
 
     original = disk_records.records_of
@@ -744,7 +743,7 @@ def test_vms_that_are_gone(small: Path, tmp_path: Path, run: Callable, capsys: p
 
 HOLD = """
 import pathlib, sys
-from dissect_sesparse.commands.fleet.lock import locked
+from dissect_sesparse.fleet.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dissect_sesparse.disk.errors import FileError
-from dissect_sesparse.disk.folder import MAX_ENTRIES, Folder, is_regular, is_small, name_parts, same_file
+from dissect_sesparse.source.errors import FileError
+from dissect_sesparse.source.folder import MAX_ENTRIES, Folder, is_regular, is_small, name_parts, same_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,13 +17,13 @@ from disks import sparse, write_chain
 from sesparse_builder import ExtentBuilder, write_flat
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.disk.errors import FileError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.evidence import hashing
-from dissect_sesparse.evidence.hashing import BLOCK, Holes, digests, sha256_of_blocks
-from dissect_sesparse.evidence.inputs import hashed, look_at
-from dissect_sesparse.evidence.links import digest
-from dissect_sesparse.evidence.recover import recover
+from dissect_sesparse.chain import hashing
+from dissect_sesparse.chain.hashing import BLOCK, Holes, digests, sha256_of_blocks
+from dissect_sesparse.chain.summary import digest
+from dissect_sesparse.recovery.inputs import hashed, look_at
+from dissect_sesparse.recovery.recover import recover
+from dissect_sesparse.source.errors import FileError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     pass

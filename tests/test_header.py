@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.disk.errors import ExtentError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.header import REGIONS, Header, Padding, Region, read_header
+from dissect_sesparse.extent.header import REGIONS, Header, Padding, Region, read_header
+from dissect_sesparse.source.errors import ExtentError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vmdk_builder import HostedBuilder, StreamBuilder, descriptor, hosted_header, told
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.disk.engine import find_runs
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import DescriptorError, ExtentError, SESparseError, UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.hosted import HostedExtent, embedded_descriptor
-from dissect_sesparse.disk.lane import split
-from dissect_sesparse.disk.parent import descriptor_at
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.chain.parent import descriptor_at
+from dissect_sesparse.extent.engine import find_runs
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.extent.hosted import HostedExtent, embedded_descriptor
+from dissect_sesparse.extent.lane import split
+from dissect_sesparse.source.errors import DescriptorError, ExtentError, SESparseError, UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -107,7 +107,7 @@ def grains_of_detection(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     vmx = two_disks(tmp_path_factory.mktemp("datastore") / "vm", ExtentBuilder(EXAMPLE_SECTORS))
     grains: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
-        from dissect_sesparse.disk.chain import Chain
+        from dissect_sesparse.chain.chain import Chain
 
         read = Chain.read
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.header import read_header
-from dissect_sesparse.disk.journal import MAX_SLOTS, Journal, read_journal
+from dissect_sesparse.extent.header import read_header
+from dissect_sesparse.repair.journal import MAX_SLOTS, Journal, read_journal
+from dissect_sesparse.source.errors import SESparseError
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     from pathlib import Path

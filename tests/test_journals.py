@@ -8,9 +8,9 @@ from sesparse_builder import grain_data
 from target_fixtures import SIZE, small_chain
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.findings import findings, opening_findings
-from dissect_sesparse.evidence.journals import journal
-from dissect_sesparse.evidence.links import summaries
+from dissect_sesparse.chain.summary import summaries
+from dissect_sesparse.findings.findings import findings, opening_findings
+from dissect_sesparse.findings.journals import journal
 
 if TYPE_CHECKING:
     from pathlib import Path

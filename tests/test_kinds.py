@@ -13,10 +13,10 @@ from target_fixtures import GRAINS, small_chain
 
 import dissect_sesparse
 from dissect_sesparse import open_chain
-from dissect_sesparse.disk.errors import Kind, SESparseError, UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.source.errors import Kind, SESparseError, UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.folder import Folder
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -22,11 +22,11 @@ from sesparse_builder import ExtentBuilder, descriptor, vmsd, vmx, write_flat
 from target_fixtures import SECTORS, small_chain
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.disk.detect import is_ours
-from dissect_sesparse.disk.errors import FileError, SESparseError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.chain.detect import is_ours
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.source.errors import FileError, SESparseError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.folder import Folder
 from dissect_sesparse.target.machine import states_of
 from dissect_sesparse.target.registration import register
 

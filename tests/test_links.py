@@ -12,7 +12,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import NEWEST, SECTORS, SIZE, UNKNOWN_STATE, small_chain
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.evidence.links import digest, summaries
+from dissect_sesparse.chain.summary import digest, summaries
 
 if TYPE_CHECKING:
     from pathlib import Path

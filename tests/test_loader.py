@@ -20,7 +20,7 @@ from dissect_sesparse.target.loader import SESparseLoader
 from dissect_sesparse.target.vm import SESparseVmLoader
 
 if TYPE_CHECKING:
-    from dissect_sesparse.disk.options import Options
+    from dissect_sesparse.source.options import Options
 
 example = target_fixtures.example_vm
 

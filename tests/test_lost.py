@@ -15,9 +15,9 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import SECTORS, SIZE, add_delta, small_chain, snapshot_of, tool
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.disk.errors import ParentError
-from dissect_sesparse.disk.lost import descriptor_name, lost_cid, possible_parents
-from dissect_sesparse.evidence.findings import findings
+from dissect_sesparse.chain.lost import descriptor_name, lost_cid, possible_parents
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.source.errors import ParentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

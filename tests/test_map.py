@@ -12,7 +12,7 @@ from sesparse_builder import ExtentBuilder, grain_data
 from target_fixtures import GRAINS, NEWEST, SECTORS, SIZE, UNKNOWN_STATE, small_chain
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.evidence.map import label, link_of
+from dissect_sesparse.chain.map import label, link_of
 
 if TYPE_CHECKING:
     from pathlib import Path

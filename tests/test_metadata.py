@@ -9,12 +9,13 @@ import struct
 import pytest
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.disk.entry import BackmapWord
-from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.header import Region, read_header
-from dissect_sesparse.disk.metadata import Metadata
-from dissect_sesparse.disk.source import LaidOver
+from dissect_sesparse.extent.backmap import named_by, names
+from dissect_sesparse.extent.entry import BackmapWord
+from dissect_sesparse.extent.header import Region, read_header
+from dissect_sesparse.extent.metadata import Metadata
+from dissect_sesparse.extent.overlaid import LaidOver
+from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
 
 DATA = random.Random(1).randbytes(20 * 512 + 100)
 
@@ -79,9 +80,9 @@ def test_single_entries() -> None:
     assert view.word(5000) == 1 << 60 | 7 << 48 | 1
     assert (view.word(71), view.word(1 << 40)) == (0, None)
     assert [view.bit(n) for n in (69, 70, 71, 5000)] == [False, True, False, True]
-    assert view.names(view.word(5000), 1, 7)
-    assert view.names(BackmapWord.of(0, 7), 1, 7), "slice 0 is described by table 1"
-    assert not view.names(view.word(5000), 0, 8)
-    assert not view.names(BackmapWord(0), 0, 0)
-    assert not view.names(BackmapWord(2 << 60 | 7 << 48 | 1), 1, 7)
-    assert sorted(view.named_by(view.word(5000))) == [0, view.raw_entry(1, 7)]
+    assert names(view, view.word(5000), 1, 7)
+    assert names(view, BackmapWord.of(0, 7), 1, 7), "slice 0 is described by table 1"
+    assert not names(view, view.word(5000), 0, 8)
+    assert not names(view, BackmapWord(0), 0, 0)
+    assert not names(view, BackmapWord(2 << 60 | 7 << 48 | 1), 1, 7)
+    assert sorted(named_by(view, view.word(5000))) == [0, view.raw_entry(1, 7)]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 from vmdk_builder import CowdBuilder, HostedBuilder, StreamBuilder, descriptor, told
 
-from dissect_sesparse.disk.chain import Chain, open_chain
-from dissect_sesparse.disk.detect import is_ours
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import ExtentError, LoopError, ParentError, SESparseError
-from dissect_sesparse.evidence.findings import opening_findings
+from dissect_sesparse.chain.chain import Chain, open_chain
+from dissect_sesparse.chain.detect import is_ours
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.findings.findings import opening_findings
+from dissect_sesparse.source.errors import ExtentError, LoopError, ParentError, SESparseError
 
 if TYPE_CHECKING:
     from pathlib import Path

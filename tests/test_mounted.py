@@ -18,15 +18,15 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import NEWEST, SECTORS, small_chain, tool
 from work import at_most
 
-from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.evidence.unmapped import UnmappedRun, unmapped
+from dissect_sesparse.source.errors import UnreadableError
 from dissect_sesparse.target import tree
+from dissect_sesparse.trimmed.unmapped import UnmappedRun, unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.chain.chain import Chain
 
 example = target_fixtures.example_vm
 

@@ -11,9 +11,9 @@ import pytest
 from file_states import content
 from sesparse_builder import GRAIN, ChainBuilder
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.target.files import deleted_files
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.files.deleted import measure
+from dissect_sesparse.files.file_systems import deleted_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sesparse_builder import ExtentBuilder
 
-    from dissect_sesparse.evidence.deleted import DeletedFile, Recovered
+    from dissect_sesparse.files.deleted import DeletedFile, Recovered
 
 
 class Told(NamedTuple):

@@ -21,10 +21,10 @@ from test_engine import (
     words,
 )
 
-from dissect_sesparse.disk.engine import Decode, Layer, Overlay
-from dissect_sesparse.disk.engine import words as to_words
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.lane import LANES, MAX_LAYERS
+from dissect_sesparse.extent.engine import Decode, Layer, Overlay
+from dissect_sesparse.extent.engine import words as to_words
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.extent.lane import LANES, MAX_LAYERS
 
 
 def overlay(layers: list[Layer | None], count: int) -> bytes:

@@ -10,10 +10,17 @@ import pytest
 from sesparse_builder import ExtentBuilder, descriptor, write_flat
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.disk.errors import DescriptorError, FileError, LoopError, OptionError, ParentError, SESparseError
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.disk.parent import ParentSearch, descriptor_at, find_parent
-from dissect_sesparse.evidence.findings import opening_findings
+from dissect_sesparse.chain.parent import ParentSearch, descriptor_at, find_parent
+from dissect_sesparse.findings.findings import opening_findings
+from dissect_sesparse.source.errors import (
+    DescriptorError,
+    FileError,
+    LoopError,
+    OptionError,
+    ParentError,
+    SESparseError,
+)
+from dissect_sesparse.source.folder import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

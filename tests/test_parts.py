@@ -10,9 +10,9 @@ import pytest
 from history import random_history
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence import unmapped as unmapped_module
-from dissect_sesparse.evidence import unreferenced as unreferenced_module
-from dissect_sesparse.evidence.parts import (
+from dissect_sesparse.trimmed import unmapped as unmapped_module
+from dissect_sesparse.trimmed import unreferenced as unreferenced_module
+from dissect_sesparse.trimmed.parts import (
     MAX_PARTS,
     WHOLE,
     Part,
@@ -21,8 +21,8 @@ from dissect_sesparse.evidence.parts import (
     parts_of_unmapped,
     parts_of_unreferenced,
 )
-from dissect_sesparse.evidence.unmapped import unmapped
-from dissect_sesparse.evidence.unreferenced import unreferenced
+from dissect_sesparse.trimmed.unmapped import unmapped
+from dissect_sesparse.trimmed.unreferenced import unreferenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from oracle import Sparse
 from sesparse_builder import ExtentBuilder
 
 from dissect_sesparse import Chain, State, UnreadableError, open_chain
-from dissect_sesparse.evidence.findings import opening_findings
+from dissect_sesparse.findings.findings import opening_findings
 
 if TYPE_CHECKING:
     from pathlib import Path

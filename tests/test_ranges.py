@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_sesparse.evidence import ranges
-from dissect_sesparse.evidence.ranges import Ranges, TooManyRangesError
+from dissect_sesparse.trimmed import ranges
+from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
 PAIR = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted)
 

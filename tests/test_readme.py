@@ -120,7 +120,7 @@ def test_links(link: str) -> None:
 
 
 def test_options_are_documented() -> None:
-    from dissect_sesparse.disk.options import CHOICES
+    from dissect_sesparse.source.options import CHOICES
 
     text = README.read_text(encoding="utf-8")
     for name in (*CHOICES, "parent"):

@@ -12,17 +12,17 @@ from sesparse_builder import ExtentBuilder, descriptor, grain_data
 from target_fixtures import SECTORS, SIZE, small_chain
 
 from dissect_sesparse import SESparseError, open_chain
-from dissect_sesparse.disk.errors import ExtentError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.disk.header import read_header
-from dissect_sesparse.disk.open_extent import open_extent
-from dissect_sesparse.disk.options import Options
-from dissect_sesparse.disk.rebuild import Capacity, layout, logged_capacities
-from dissect_sesparse.disk.repairs import repairs_of
-from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.findings import findings
-from dissect_sesparse.evidence.links import summaries
+from dissect_sesparse.chain.open_extent import open_extent
+from dissect_sesparse.chain.summary import summaries
+from dissect_sesparse.extent.header import read_header
+from dissect_sesparse.extent.sesparse import SESparseExtent
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.repair.rebuild import Capacity, layout, logged_capacities
+from dissect_sesparse.repair.repairs import repairs_of
+from dissect_sesparse.source.errors import ExtentError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.folder import Folder
+from dissect_sesparse.source.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,7 +228,7 @@ def test_log_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         open_chain(path, salvage=1)
     (folder / "hostd.log").rmdir()
     (folder / "hostd.log").write_text("x" * 100)
-    monkeypatch.setattr("dissect_sesparse.disk.rebuild._MAX_LOG", 50)
+    monkeypatch.setattr("dissect_sesparse.repair.rebuild._MAX_LOG", 50)
     with pytest.raises(ExtentError, match=r"hostd.log is not known .* only its first 50 bytes"):
         open_chain(path, salvage=1)
 

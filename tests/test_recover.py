@@ -22,12 +22,12 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data, vmx
 from target_fixtures import NEWEST, example_vm, python, snapshot_of  # noqa: F401
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.evidence import sparse_file
-from dissect_sesparse.evidence.ddrescue import Coverage, map_lines
-from dissect_sesparse.evidence.recover import Recovery, recover
-from dissect_sesparse.evidence.safe_name import safe_stems
-from dissect_sesparse.evidence.sparse_file import RecoverError
-from dissect_sesparse.evidence.unmapped import STATES
+from dissect_sesparse.recovery import sparse_file
+from dissect_sesparse.recovery.ddrescue import Coverage, map_lines
+from dissect_sesparse.recovery.recover import Recovery, recover
+from dissect_sesparse.recovery.safe_name import safe_stems
+from dissect_sesparse.recovery.sparse_file import RecoverError
+from dissect_sesparse.trimmed.unmapped import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,7 +317,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.recover import recover
+from dissect_sesparse.recovery.recover import recover
 lines = Path(sys.argv[2], "manifest.jsonl.partial")
 def progress(done, total):
     if lines.exists() and lines.stat().st_size > int(sys.argv[3]):

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from target_fixtures import example_vm, snapshot_of  # noqa: F401
 from test_ntfs_files import COMPLETE, LIKELY, PARTIAL
 
+from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.cli import main
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence import recover_files
-from dissect_sesparse.evidence.deleted import DeletedFile, Piece
-from dissect_sesparse.evidence.recover import Source, recover
-from dissect_sesparse.evidence.safe_name import SafePaths, name_key
-from dissect_sesparse.evidence.sparse_file import PARTIAL as UNFINISHED
-from dissect_sesparse.evidence.sparse_file import RecoverError
-from dissect_sesparse.target.files import deleted_files
+from dissect_sesparse.files.deleted import DeletedFile, Piece
+from dissect_sesparse.files.file_systems import deleted_files
+from dissect_sesparse.recovery import files as recover_files
+from dissect_sesparse.recovery.recover import Source, recover
+from dissect_sesparse.recovery.safe_name import SafePaths, name_key
+from dissect_sesparse.recovery.sparse_file import PARTIAL as UNFINISHED
+from dissect_sesparse.recovery.sparse_file import RecoverError
 
 
 def run(path: Path, out: Path) -> int:

@@ -136,7 +136,7 @@ def test_container_that_cannot_be_imported_is_told() -> None:
     """dissect would take its own container in silence, and show wrong bytes."""
     code = """
     import sys
-    sys.modules["dissect_sesparse.disk.detect"] = None
+    sys.modules["dissect_sesparse.chain.detect"] = None
     import dissect.target
     """
     done = python("-c", textwrap.dedent(code))
@@ -442,7 +442,7 @@ def test_wheel(tmp_path: Path) -> None:
     assert not any("autoload/" in name for name in names)
     assert "dissect_sesparse/target/plugin_path.py" in names
     assert "dissect_sesparse/py.typed" in names
-    assert {f"dissect_sesparse/page/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    assert {f"dissect_sesparse/report/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert not any(name.startswith(("tests", "examples", "docs")) for name in names)
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dissect_sesparse").rglob("*.py")}
     assert {name for name in names if name.endswith(".py") and "/" in name} == {

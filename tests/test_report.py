@@ -18,17 +18,18 @@ from sesparse_builder import ExtentBuilder, descriptor, grain_data, vmsd, vmx
 from target_fixtures import NEWEST, add_delta, example_vm, small_chain, snapshot_of, two_disks  # noqa: F401
 
 from dissect_sesparse import cli, open_chain
+from dissect_sesparse.chain.map import label
+from dissect_sesparse.chain.summary import summaries
 from dissect_sesparse.commands import report as command
-from dissect_sesparse.evidence.deleted import DeletedFile, Piece
-from dissect_sesparse.evidence.findings import Finding, findings
-from dissect_sesparse.evidence.links import summaries
-from dissect_sesparse.evidence.map import label
-from dissect_sesparse.evidence.recover import Source
-from dissect_sesparse.evidence.report import FoundRow, Listed, Report, report
-from dissect_sesparse.evidence.sparse_file import RecoverError
-from dissect_sesparse.evidence.unmapped import STATES, unmapped
-from dissect_sesparse.page.render import MAX_PAGE, percent, render
-from dissect_sesparse.page.shown import clipped, moment, shown, size
+from dissect_sesparse.files.deleted import DeletedFile, Piece
+from dissect_sesparse.findings.findings import Finding, findings
+from dissect_sesparse.recovery.recover import Source
+from dissect_sesparse.recovery.sparse_file import RecoverError
+from dissect_sesparse.report.content import report
+from dissect_sesparse.report.model import FoundRow, Listed, Report
+from dissect_sesparse.report.render import MAX_PAGE, percent, render
+from dissect_sesparse.report.shown import clipped, moment, shown, size
+from dissect_sesparse.trimmed.unmapped import STATES, unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ def test_deleted_files_by_name(example_vm: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_deleted_files_are_counted_cut_and_harmless(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dissect_sesparse.evidence import report as module
+    from dissect_sesparse.report import content as module
 
     monkeypatch.setattr(module, "MAX_ROWS", 3)
 
@@ -172,7 +173,7 @@ def test_times_are_those_of_the_snapshots(example_vm: Path) -> None:  # noqa: F8
 
 
 def test_gravest_findings_and_largest_runs_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dissect_sesparse.evidence import report as module
+    from dissect_sesparse.report import content as module
 
     chain = small_chain(folder)
     extent = chain.links[1].extent
@@ -196,7 +197,7 @@ def test_gravest_findings_and_largest_runs_first(folder: Path, monkeypatch: pyte
 
 
 def test_what_cannot_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dissect_sesparse.evidence import report as module
+    from dissect_sesparse.report import content as module
 
     def broken(*args: object, **kwargs: object) -> Iterator[object]:
         raise RecoverError("a bad sector")
@@ -214,7 +215,7 @@ def test_what_cannot_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_input_that_cannot_be_hashed_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dissect_sesparse.evidence import report as module
+    from dissect_sesparse.report import content as module
 
     def broken(*args: object) -> object:
         raise RecoverError("a bad sector")

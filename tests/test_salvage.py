@@ -12,15 +12,15 @@ from sesparse_builder import ExtentBuilder, grain_data
 from target_fixtures import SIZE, small_chain
 
 from dissect_sesparse import SESparseError, UnreadableError, open_chain
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.open_extent import open_extent
-from dissect_sesparse.disk.options import Options
-from dissect_sesparse.disk.repairs import repairs_of
-from dissect_sesparse.disk.sesparse import SESparseExtent
-from dissect_sesparse.evidence.findings import findings
-from dissect_sesparse.evidence.journals import salvage_notes
-from dissect_sesparse.evidence.links import summaries
+from dissect_sesparse.chain.open_extent import open_extent
+from dissect_sesparse.chain.summary import summaries
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.extent.sesparse import SESparseExtent
+from dissect_sesparse.findings.findings import findings
+from dissect_sesparse.findings.journals import salvage_notes
+from dissect_sesparse.repair.repairs import repairs_of
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,9 +293,9 @@ def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
         path = Path(sys.argv[1]) / "x-sesparse.vmdk"
         builder.write(path)
         with within(5_000_000):
-            from dissect_sesparse.disk.file import EvidenceFile
-            from dissect_sesparse.disk.open_extent import open_extent
-            from dissect_sesparse.disk.options import Options
+            from dissect_sesparse.source.file import EvidenceFile
+            from dissect_sesparse.chain.open_extent import open_extent
+            from dissect_sesparse.source.options import Options
             extent = open_extent(EvidenceFile.open(path), Options(salvage=True))
             try:
                 extent.locate(0)

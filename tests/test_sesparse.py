@@ -12,19 +12,19 @@ import pytest
 from disks import grain_data, random_extent
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.disk.engine import find_runs
-from dissect_sesparse.disk.entry import Run, State
-from dissect_sesparse.disk.errors import ExtentError, UnreadableError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.lane import split
-from dissect_sesparse.disk.open_extent import open_extent
-from dissect_sesparse.disk.options import Options
-from dissect_sesparse.disk.sesparse import SESparseExtent
+from dissect_sesparse.chain.open_extent import open_extent
+from dissect_sesparse.extent.engine import find_runs
+from dissect_sesparse.extent.entry import Run, State
+from dissect_sesparse.extent.lane import split
+from dissect_sesparse.extent.sesparse import SESparseExtent
+from dissect_sesparse.source.errors import ExtentError, UnreadableError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dissect_sesparse.disk.engine import Words
+    from dissect_sesparse.extent.engine import Words
 
 TABLE = 16 * 1024 * 1024
 

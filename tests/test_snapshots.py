@@ -16,12 +16,12 @@ from target_fixtures import NEWEST, small_chain
 from work import at_most
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.snapshots import (
+from dissect_sesparse.chain.summary import snapshot_of_link
+from dissect_sesparse.vm.snapshots import (
     MAX_SIZE,
     Snapshot,
     decode_text,
     parse_vmsd,
-    snapshot_of_link,
     snapshots_of,
 )
 

@@ -14,9 +14,9 @@ from sesparse_builder import grain_data
 from target_fixtures import GRAINS, SIZE, small_chain
 
 from dissect_sesparse import SESparseError, open_chain
-from dissect_sesparse.evidence.links import summaries
-from dissect_sesparse.evidence.map import label
-from dissect_sesparse.evidence.strip import LABELS, Strip, chain_strip, link_strip, strip
+from dissect_sesparse.chain.map import label
+from dissect_sesparse.chain.summary import summaries
+from dissect_sesparse.trimmed.strip import LABELS, Strip, chain_strip, link_strip, strip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from sesparse_builder import ExtentBuilder, vmsd, vmx
 from target_fixtures import SECTORS, add_delta, small_chain
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.findings import Finding, findings
+from dissect_sesparse.findings.findings import Finding, findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

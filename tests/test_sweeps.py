@@ -14,13 +14,13 @@ from sesparse_builder import descriptor, vmx
 from target_fixtures import small_chain
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.disk.detect import newer_links
-from dissect_sesparse.disk.errors import ParentError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder
-from dissect_sesparse.disk.parent import HEAD
-from dissect_sesparse.disk.seen import MAX_ENTRIES, Seen
-from dissect_sesparse.evidence.findings import opening_findings
+from dissect_sesparse.chain.detect import newer_links
+from dissect_sesparse.chain.parent import HEAD
+from dissect_sesparse.findings.findings import opening_findings
+from dissect_sesparse.source.errors import ParentError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.folder import Folder
+from dissect_sesparse.source.seen import MAX_ENTRIES, Seen
 from dissect_sesparse.target.registration import register
 
 if TYPE_CHECKING:

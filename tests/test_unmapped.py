@@ -15,14 +15,14 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import add_delta, example_vm  # noqa: F401
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.disk.entry import State
-from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.evidence.unmapped import STATES, Counts, UnmappedRun, unmapped
+from dissect_sesparse.extent.entry import State
+from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.trimmed.unmapped import STATES, Counts, UnmappedRun, unmapped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.chain.chain import Chain
 
 SECTORS = 40960
 

@@ -11,9 +11,9 @@ from sesparse_builder import vmx
 from target_fixtures import small_chain
 
 from dissect_sesparse import cli, open_chain
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.evidence import unread as module
-from dissect_sesparse.evidence.findings import Once, findings
+from dissect_sesparse.findings import unread as module
+from dissect_sesparse.findings.findings import Once, findings
+from dissect_sesparse.source.file import EvidenceFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from history import Loose, random_history
 from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
 from dissect_sesparse import open_chain
-from dissect_sesparse.evidence.unmapped import unmapped
-from dissect_sesparse.evidence.unreferenced import Counts, UnreferencedRun, unreferenced
+from dissect_sesparse.trimmed.unmapped import unmapped
+from dissect_sesparse.trimmed.unreferenced import Counts, UnreferencedRun, unreferenced
 
 if TYPE_CHECKING:
     from pathlib import Path

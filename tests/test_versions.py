@@ -16,8 +16,8 @@ from dissect.target.filesystem import VirtualFilesystem
 from dissect.target.helpers.fsutil import TargetPath
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.disk.folder import same_file
-from dissect_sesparse.target.versions import disks_of, volume_of
+from dissect_sesparse.files.versions import disks_of, volume_of
+from dissect_sesparse.source.folder import same_file
 
 
 @pytest.mark.parametrize("as_list", [True, False])

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sesparse_builder import ChainBuilder, grain_data
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.disk.errors import UnreadableError
-from dissect_sesparse.evidence.views import Origin, Period, view_at
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.time.views import Origin, Period, view_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dissect_sesparse.disk.chain import Chain
+    from dissect_sesparse.chain.chain import Chain
 
 GRAIN = 4096
 SIZE = 40960 * 512

@@ -16,16 +16,16 @@ from dissect.target import Target
 from formatted import FORMATS, MIB, disk_of
 from sesparse_builder import ChainBuilder, ExtentBuilder, vmx
 
+from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.cli import main
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.evidence.volume_kinds import emptiness, kind_of
-from dissect_sesparse.target import volumes
-from dissect_sesparse.target.volumes import filesystem_findings
+from dissect_sesparse.files import volumes
+from dissect_sesparse.files.volume_kinds import emptiness, kind_of
+from dissect_sesparse.files.volumes import filesystem_findings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dissect_sesparse.evidence.findings import Finding
+    from dissect_sesparse.findings.findings import Finding
 
 BLKID = {
     "NTFS": "ntfs", "exFAT": "exfat", "FAT12": "vfat", "FAT16": "vfat", "FAT32": "vfat", "ext": "ext4", "XFS": "xfs",

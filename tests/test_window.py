@@ -11,7 +11,7 @@ from disks import flat, random_chain, random_extent, sparse, write_chain
 from sesparse_builder import ExtentBuilder
 
 from dissect_sesparse import Run, State, open_chain
-from dissect_sesparse.disk.window import Resolver, lane_size
+from dissect_sesparse.chain.window import Resolver, lane_size
 
 if TYPE_CHECKING:
     from pathlib import Path

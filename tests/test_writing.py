@@ -20,11 +20,11 @@ from target_fixtures import NEWEST, example_vm, small_chain, snapshot_of  # noqa
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.cli import main
-from dissect_sesparse.evidence.deleted import DeletedFile
-from dissect_sesparse.evidence.file_times import set_times
-from dissect_sesparse.evidence.recover import Source, recover
-from dissect_sesparse.evidence.sparse_file import OutputFile
-from dissect_sesparse.evidence.writing import OutputFolder, RecoverError, identities
+from dissect_sesparse.files.deleted import DeletedFile
+from dissect_sesparse.recovery.file_times import set_times
+from dissect_sesparse.recovery.recover import Source, recover
+from dissect_sesparse.recovery.sparse_file import OutputFile
+from dissect_sesparse.recovery.writing import OutputFolder, RecoverError, identities
 
 if TYPE_CHECKING:
     from collections.abc import Callable

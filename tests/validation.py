@@ -151,7 +151,7 @@ def _open(disk: Disk, ours: bool) -> Any:
 
 def _has_findings(opened: Any) -> bool:
     """Whether ``sesparse.findings`` would warn of a disk of this package."""
-    from dissect_sesparse.evidence.findings import findings
+    from dissect_sesparse.findings.findings import findings
 
     chain = getattr(opened, "chain", None)
     return chain is not None and any(finding.level != "info" for finding in findings(chain))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.commands.runner import Machine, Work
 from dissect_sesparse.commands.runner import run as run_work
-from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.evidence.findings import Once, findings
-from dissect_sesparse.text import columns, printable
+from dissect_sesparse.findings.findings import Once, findings
+from dissect_sesparse.source.errors import SESparseError
+from dissect_sesparse.source.text import columns, printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from dissect_sesparse.evidence.findings import Finding
-    from dissect_sesparse.evidence.recover import Source
+    from dissect_sesparse.findings.findings import Finding
+    from dissect_sesparse.recovery.recover import Source
 
 LEVELS = ("error", "warning", "info")
 ODD = ("error", "warning")

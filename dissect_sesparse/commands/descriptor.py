@@ -6,19 +6,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dissect_sesparse.chain.lost import descriptor_name, possible_parents
+from dissect_sesparse.chain.parent import descriptor_at, descriptor_of
 from dissect_sesparse.commands.output import complain
-from dissect_sesparse.disk.c_sesparse import SECTOR
-from dissect_sesparse.disk.errors import ExtentError, OptionError, ParentError, SESparseError
-from dissect_sesparse.disk.lost import descriptor_name, possible_parents
-from dissect_sesparse.disk.parent import descriptor_at, descriptor_of
-from dissect_sesparse.disk.rebuild import Capacity
-from dissect_sesparse.evidence.new_descriptor import new_descriptor, pieces_beside, read_piece
-from dissect_sesparse.evidence.unread import unread_beside
+from dissect_sesparse.findings.unread import unread_beside
+from dissect_sesparse.recovery.new_descriptor import new_descriptor, pieces_beside, read_piece
+from dissect_sesparse.repair.rebuild import Capacity
+from dissect_sesparse.source.errors import ExtentError, OptionError, ParentError, SESparseError
+from dissect_sesparse.source.file import SECTOR
 
 if TYPE_CHECKING:
     import argparse
 
-    from dissect_sesparse.evidence.new_descriptor import Piece
+    from dissect_sesparse.recovery.new_descriptor import Piece
 
 MAX_LISTED = 20
 """Candidates that are listed."""

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.disk.folder import Folder, identity, is_regular
-from dissect_sesparse.evidence.inputs import VM_FILES
-from dissect_sesparse.evidence.recover import Source
-from dissect_sesparse.evidence.writing import RecoverError
+from dissect_sesparse.recovery.inputs import VM_FILES
+from dissect_sesparse.recovery.recover import Source
+from dissect_sesparse.recovery.writing import RecoverError
+from dissect_sesparse.source.errors import SESparseError
+from dissect_sesparse.source.folder import Folder, identity, is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dissect.target.loader import Loader
     from dissect.target.target import Target
 
-    from dissect_sesparse.evidence.vmx import VmDisk
     from dissect_sesparse.target.vm import SESparseVmLoader
+    from dissect_sesparse.vm.vmx import VmDisk
 
 
 def is_foreseen(error: BaseException) -> bool:
@@ -80,7 +80,7 @@ def disks_of(target: Target, spec: str, at_least: int = 1) -> tuple[list[Source]
     Raises:
         RecoverError: If fewer than ``at_least`` can be read.
     """
-    from dissect_sesparse.target.volumes import filesystem_findings
+    from dissect_sesparse.files.volumes import filesystem_findings
 
     sources, others = [], []
     for disk in target.disks:
@@ -143,6 +143,6 @@ def _problem(loader: SESparseVmLoader, disk: VmDisk, target: Target, opened: set
 
 def with_files(source: Source) -> Source:
     """The same with what names its deleted files."""
-    from dissect_sesparse.target.files import deleted_files  # only this reads file systems
+    from dissect_sesparse.files.file_systems import deleted_files  # only this reads file systems
 
     return replace(source, files=lambda warn: deleted_files(source.chain, warn))

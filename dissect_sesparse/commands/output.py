@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.text import printable
+from dissect_sesparse.source.text import printable
 
 try:
     from tqdm import tqdm

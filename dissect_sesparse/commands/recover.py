@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.commands.opening import with_files
 from dissect_sesparse.commands.runner import Machine, Work
 from dissect_sesparse.commands.runner import run as run_work
-from dissect_sesparse.disk.folder import refuse_irregular
-from dissect_sesparse.evidence.deleted import FILE_STATES
-from dissect_sesparse.evidence.not_looked import counted
-from dissect_sesparse.evidence.recover import recover
-from dissect_sesparse.evidence.recover_state import NAME
-from dissect_sesparse.evidence.writing import RecoverError
+from dissect_sesparse.files.deleted import FILE_STATES
+from dissect_sesparse.files.not_looked import counted
+from dissect_sesparse.recovery.recover import recover
+from dissect_sesparse.recovery.state import NAME
+from dissect_sesparse.recovery.writing import RecoverError
+from dissect_sesparse.source.folder import refuse_irregular
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from dissect_sesparse.evidence.recover import Recovery
+    from dissect_sesparse.recovery.recover import Recovery
 
 
 def run(options: argparse.Namespace) -> int:

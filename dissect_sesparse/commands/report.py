@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from dissect_sesparse.commands.opening import with_files
 from dissect_sesparse.commands.runner import Machine, Work
 from dissect_sesparse.commands.runner import run as run_work
-from dissect_sesparse.disk.folder import refuse_irregular
-from dissect_sesparse.evidence.recover_state import refuse_inside
-from dissect_sesparse.evidence.report import report
-from dissect_sesparse.evidence.writing import OutputFolder, RecoverError
+from dissect_sesparse.recovery.state import refuse_inside
+from dissect_sesparse.recovery.writing import OutputFolder, RecoverError
+from dissect_sesparse.report.content import report
+from dissect_sesparse.source.folder import refuse_irregular
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dissect_sesparse.evidence.recover import Source
-    from dissect_sesparse.evidence.report import Report
+    from dissect_sesparse.recovery.recover import Source
+    from dissect_sesparse.report.model import Report
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ class PageWork(Work):
 
     def begin(self) -> None:
         _check(self.options.output, replace=self.options.force)
-        from dissect_sesparse.page import render as _  # noqa: F401  # without jinja2 nothing is read in vain
+        from dissect_sesparse.report import render as _  # noqa: F401  # without jinja2 nothing is read in vain
 
     def machine(self, machine: Machine) -> Iterator[str]:
         """Take its disks: the page is made when all are there."""
@@ -57,7 +57,7 @@ class PageWork(Work):
         self.others.append({"disk": label, "state": "failed", "reason": reason})
 
     def end(self) -> Iterator[str]:
-        from dissect_sesparse.page.render import render
+        from dissect_sesparse.report.render import render
 
         output = self.options.output
         made = report(

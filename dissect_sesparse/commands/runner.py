@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, words_of
 from dissect_sesparse.commands.outcome import FAILED, Outcome
 from dissect_sesparse.commands.output import complain, progress_bar, say
-from dissect_sesparse.disk.errors import FileError
-from dissect_sesparse.evidence.safe_name import told_apart
+from dissect_sesparse.recovery.safe_name import told_apart
+from dissect_sesparse.source.errors import FileError
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dissect.target.target import Target
 
-    from dissect_sesparse.evidence.recover import Source
+    from dissect_sesparse.recovery.recover import Source
     from dissect_sesparse.target.loaders import Found
 
 

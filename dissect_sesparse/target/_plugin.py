@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
-from dissect.target.exceptions import PluginError, UnsupportedPluginError
+from dissect.target.exceptions import UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
-from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.evidence.changes import changes
-from dissect_sesparse.evidence.deleted import measure
-from dissect_sesparse.evidence.findings import Once, findings
-from dissect_sesparse.evidence.journals import journal
-from dissect_sesparse.evidence.links import digest, summaries
-from dissect_sesparse.evidence.map import label, link_of
-from dissect_sesparse.evidence.parts import WHOLE
-from dissect_sesparse.evidence.snapshots import snapshot_of_link, snapshots_of
-from dissect_sesparse.evidence.unmapped import STATES, times_of, unmapped
-from dissect_sesparse.evidence.unreferenced import Counts, unreferenced
+from dissect_sesparse.findings.findings import Once
+from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.target.asked import close_states, pairs_of_states, states_named
 from dissect_sesparse.target.records import (
     ChangedFileRecord,
@@ -32,21 +22,16 @@ from dissect_sesparse.target.records import (
     UnmappedRecord,
     UnreferencedRecord,
 )
+from dissect_sesparse.target.rows import Names, Rows
+from dissect_sesparse.trimmed.unmapped import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import PurePath
 
-    from dissect.target.target import Target
     from flow.record import Record
 
-    from dissect_sesparse.disk.chain import Chain
-    from dissect_sesparse.disk.entry import Run
-    from dissect_sesparse.disk.link import Link
-    from dissect_sesparse.evidence.changes import DiskState
-    from dissect_sesparse.evidence.content import Content
-    from dissect_sesparse.evidence.parts import Part
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.time.changes import DiskState
 
 
 class SESparsePlugin(Plugin):
@@ -71,12 +56,9 @@ class SESparsePlugin(Plugin):
             except SESparseError as e:
                 self.target.log.error("Not all is told about %s: %s", disk.chain.name, e)  # noqa: TRY400
 
-    def _record(self, descriptor: Any, chain: Chain, link: Link, **fields: object) -> Record:
-        return descriptor(disk=chain.name, link=link.name, depth=link.depth, **fields, _target=self._names)
-
     @cached_property
-    def _names(self) -> _Names:
-        return _Names(self.target)
+    def _rows(self) -> Rows:
+        return Rows(self.target, Names(self.target))
 
     @export(record=LinkRecord)
     @arg("--hash-files", action="store_true", help="hash the files of each link (reads all of them)")
@@ -84,55 +66,12 @@ class SESparsePlugin(Plugin):
     def chain(self, hash_files: bool = False, hash_holes: bool = False) -> Iterator[Record]:
         """Yield one record for each link of each disk's chain, newest first, base included."""
         wanted = hash_files or hash_holes
-        yield from self._of_each(lambda disk: self._links(disk.chain, hash_files=wanted, hash_holes=hash_holes))
-
-    def _links(self, chain: Chain, *, hash_files: bool, hash_holes: bool = False) -> Iterator[Record]:
-        listed = cache(snapshots_of)  # the links of a chain mostly share a folder
-        for summary in summaries(chain):
-            link, descriptor = summary.link, summary.link.descriptor
-            if summary.unknown:
-                message = "%s: the sizes lack %d bytes whose state cannot be told, see sesparse.findings"
-                self.target.log.warning(message, link.name, summary.unknown)
-            snapshot = snapshot_of_link(link, listed(link.folder)) if link.folder is not None else None
-            parent = link.parent.chosen if link.parent is not None else None
-            yield self._record(
-                LinkRecord,
-                chain,
-                link,
-                type=descriptor.create_type if descriptor is not None else None,
-                source=self._path(link.path),
-                extents=[placed.extent.label for placed in link.extents],
-                cid=descriptor.cid if descriptor is not None else None,
-                parent_cid=descriptor.parent_cid if descriptor is not None else None,
-                parent=self._path(parent.path if parent is not None else None),
-                size=link.size,
-                allocated=summary.allocated,
-                unmapped=summary.unmapped,
-                zero=summary.zero,
-                state=summary.state,
-                snapshot=snapshot.name if snapshot is not None else None,
-                ts=snapshot.created if snapshot is not None else None,
-                digest=self._digest(link, holes=hash_holes) if hash_files else None,
-            )
+        yield from self._of_each(lambda disk: self._rows.links(disk.chain, hash_files=wanted, hash_holes=hash_holes))
 
     @export(record=RunRecord)
     def map(self) -> Iterator[Record]:
         """Yield one record for each run of each disk over its whole chain: what it is, and which file has it."""
-        yield from self._of_each(lambda disk: self._runs(disk.chain))
-
-    def _runs(self, chain: Chain) -> Iterator[Record]:
-        for run in chain.runs():
-            file = run.source.extent.file if run.source is not None else None
-            yield self._record(
-                RunRecord,
-                chain,
-                link_of(chain, run),
-                offset=run.start,
-                size=run.length,
-                state=label(run),
-                source=self._path(file.label if file is not None else None),
-                source_offset=_place_in_file(run),
-            )
+        yield from self._of_each(lambda disk: self._rows.runs(disk.chain))
 
     @export(record=UnmappedRecord)
     @arg("--min-size", type=int, default=0, metavar="BYTES", help="leave out runs that are smaller")
@@ -147,29 +86,8 @@ class SESparsePlugin(Plugin):
         """
         wanted = set(filter(None, states_named(state).split(",")))
         yield from self._of_each(
-            lambda disk: self._unmapped(disk.chain, min_size, wanted or set(STATES), contents=not no_hash)
+            lambda disk: self._rows.unmapped(disk.chain, min_size, wanted or set(STATES), contents=not no_hash)
         )
-
-    def _unmapped(
-        self, chain: Chain, min_size: int, states: set[str], *, contents: bool, part: Part = WHOLE
-    ) -> Iterator[Record]:
-        for run in unmapped(chain, contents=contents, part=part):
-            if run.size < min_size or run.state not in states:
-                continue
-            yield self._record(
-                UnmappedRecord,
-                chain,
-                run.link,
-                offset=run.offset,
-                size=run.size,
-                source=self._path(run.extent.file.label),
-                source_offset=run.place,
-                state=run.state,
-                parent_state=run.parent_state,
-                after=run.after,
-                before=run.before,
-                **_content(run.content),
-            )
 
     @export(record=UnreferencedRecord)
     @arg("--min-size", type=int, default=0, metavar="BYTES", help="leave out runs that are smaller")
@@ -179,25 +97,7 @@ class SESparsePlugin(Plugin):
 
         All-zero grains are counted in the log, not listed. ``offset`` is the address that the backmap names.
         """
-        yield from self._of_each(lambda disk: self._unreferenced(disk.chain, min_size, contents=not no_hash))
-
-    def _unreferenced(self, chain: Chain, min_size: int, *, contents: bool, part: Part = WHOLE) -> Iterator[Record]:
-        counts = Counts()
-        for run in unreferenced(chain, contents=contents, counts=counts, part=part):
-            if run.size < min_size:
-                continue
-            yield self._record(
-                UnreferencedRecord,
-                chain,
-                run.link,
-                source=self._path(run.extent.file.label),
-                source_offset=run.place,
-                size=run.size,
-                offset=run.offset,
-                state=run.state,
-                **_content(run.content),
-            )
-        self.target.log.info("%s: %d unreferenced grains are zero, not listed", chain.name, counts.zero_grains)
+        yield from self._of_each(lambda disk: self._rows.unreferenced(disk.chain, min_size, contents=not no_hash))
 
     @export(record=JournalRecord)
     def journal(self) -> Iterator[Record]:
@@ -205,23 +105,7 @@ class SESparsePlugin(Plugin):
 
         Its state tells whether it was ``applied`` to a dirty extent, is ``history``, or is ``torn``: not whole.
         """
-        yield from self._of_each(self._journal)
-
-    def _journal(self, disk: SESparseContainer) -> Iterator[Record]:
-        for found in journal(disk.chain):
-            record = found.record
-            yield self._record(
-                JournalRecord,
-                disk.chain,
-                found.link,
-                index=record.slot,
-                sequence=record.sequence,
-                generation=record.generation,
-                timer=record.timer,
-                state=found.state,
-                regions=list(record.regions),
-                size=record.size,
-            )
+        yield from self._of_each(self._rows.journal)
 
     @export(record=FileRecord)
     def files(self) -> Iterator[Record]:
@@ -232,29 +116,7 @@ class SESparsePlugin(Plugin):
         nothing contradicts it and nothing proves all of it, else ``partial``, or ``none``; ``basis`` says why. ``digest`` is
         that of the recovered bytes alone, of a partial file those that are proven. ``link`` is the link in whose time the file was deleted, or the newest one that has it.
         """
-        yield from self._of_each(self._files)
-
-    def _files(self, disk: SESparseContainer) -> Iterator[Record]:
-        from dissect_sesparse.target.files import deleted_files, mount_point  # only this reads file systems itself
-
-        for file in deleted_files(disk.chain, self.target.log.warning):
-            recovered = measure(file)
-            yield self._record(
-                FileRecord,
-                disk.chain,
-                file.link,
-                path=self.target.fs.path(f"{mount_point(self.target, disk, file)}/{file.path}"),
-                size=file.size,
-                recovered=recovered.size,
-                digest=recovered.digest,
-                mtime=file.mtime,
-                btime=file.btime,
-                inode=file.inode,
-                filesystem=file.filesystem,
-                named_by=file.named_by,
-                state=recovered.state,
-                basis=recovered.basis,
-            )
+        yield from self._of_each(self._rows.files)
 
     @export(record=[ChangeRecord, ChangedFileRecord])
     @arg("--from", dest="from_", default="", metavar="STATE", help="a link or a snapshot; default: the oldest link")
@@ -280,129 +142,14 @@ class SESparsePlugin(Plugin):
     ) -> Iterator[Record]:
         for disk, *states in pairs:
             try:
-                yield from self._changes(disk, *states, compare=compare, files=files)
+                yield from self._rows.changes(disk, *states, compare=compare, files=files)
             except SESparseError as e:
                 self.target.log.error("Not all is known about %s: %s", disk.chain.name, e)  # noqa: TRY400
             finally:
                 close_states(disk, states)
 
-    def _changes(
-        self, disk: SESparseContainer, older: DiskState, newer: DiskState, *, compare: bool, files: bool
-    ) -> Iterator[Record]:
-        from dissect_sesparse.target.changed_files import ChangedRanges, changed_files
-        from dissect_sesparse.target.files import mount_point
-
-        ranges = ChangedRanges()
-
-        @cache
-        def times(depth: int, of: str) -> tuple:
-            told = older.chain if of == "reverted" else newer.chain
-            return times_of(told, told.links[depth])
-
-        for change in changes(older, newer, compare=compare):
-            file = change.run.source.extent.file
-            if files:
-                ranges.add(change)
-            after, before = times(change.link.depth, change.kind)
-            yield self._record(
-                ChangeRecord,
-                disk.chain,
-                change.link,
-                offset=change.offset,
-                size=change.size,
-                kind=change.kind,
-                same=change.same,
-                source=self._path(file.label if file is not None else None),
-                source_offset=_place_in_file(change.run),
-                after=after,
-                before=before,
-            )
-        for found in changed_files(older, newer, ranges, self.target.log.warning) if files else ():
-            mount = mount_point(self.target, disk, found)  # type: ignore[arg-type]  # it has a volume and a place
-            yield self._record(
-                ChangedFileRecord,
-                disk.chain,
-                found.link,
-                path=self.target.fs.path(f"{mount}/{found.path}"),
-                old_path=self.target.fs.path(f"{mount}/{found.old_path}") if found.old_path is not None else None,
-                size=found.size,
-                changed=found.changed,
-                state=found.state,
-                mtime=found.mtime,
-                inode=found.inode,
-                filesystem=found.filesystem,
-            )
-
     @export(record=FindingRecord)
     def findings(self) -> Iterator[Record]:
         """Yield what is odd about each disk, and what of it cannot be read."""
         once = Once()
-        yield from self._of_each(lambda disk: self._findings(disk, once))
-
-    def _findings(self, disk: SESparseContainer, once: Once) -> Iterator[Record]:
-        from dissect_sesparse.target.volumes import filesystem_findings
-
-        chain = disk.chain
-        for finding in once(itertools.chain(disk.notes, findings(chain), filesystem_findings(chain))):
-            yield self._record(
-                FindingRecord,
-                chain,
-                chain.links[min(finding.depth, len(chain.links) - 1)],
-                code=finding.code,
-                level=finding.level,
-                message=finding.message,
-                source=self._path(finding.source),
-                source_offset=finding.source_offset,
-                offset=finding.offset,
-                size=finding.size,
-            )
-
-    def _path(self, path: PurePath | str | None) -> str | None:
-        """Paths of the machine that reads the evidence, not of the target: as they are."""
-        return None if path is None else str(path)
-
-    def _digest(self, link: Link, *, holes: bool) -> tuple[str, str, str] | None:
-        try:
-            return digest(link, holes=holes)
-        except SESparseError as e:
-            self.target.log.error("Cannot hash the files of %s: %s", link.name, e)  # noqa: TRY400
-            return None
-
-
-class _Names:
-    """The target as a record asks for it, its names looked up once.
-
-    Where a target has no operating system, dissect looks for its domain anew for each record, which takes 0.1 s; a
-    fragmented disk has a hundred thousand runs.
-    """
-
-    def __init__(self, target: Target):
-        self._target = target
-        self.hostname = self._look_up("hostname")
-        self.domain = self._look_up("domain")
-
-    def _look_up(self, name: str) -> str | None:
-        try:
-            return getattr(self._target, name)
-        except PluginError:
-            return None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._target, name)
-
-
-def _place_in_file(run: Run) -> int | None:
-    """Where in its file the bytes of a run are, if anything tells that."""
-    if run.place is None or run.source is None:
-        return None
-    try:
-        return run.source.extent.file_place(run.place)
-    except SESparseError:
-        return None
-
-
-def _content(content: Content | None) -> dict[str, object]:
-    """The fields that tell what some bytes are."""
-    if content is None:
-        return {"digest": None, "entropy": None, "signature": None}
-    return content._asdict()
+        yield from self._of_each(lambda disk: self._rows.findings(disk, once))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from dissect.target.exceptions import FatalError
 
-from dissect_sesparse.disk.errors import OptionError, SESparseError
-from dissect_sesparse.evidence.changes import DiskState
-from dissect_sesparse.evidence.unmapped import STATES
+from dissect_sesparse.source.errors import OptionError, SESparseError
+from dissect_sesparse.source.text import printable
 from dissect_sesparse.target.machine import names_of_states, state_named
-from dissect_sesparse.text import printable
+from dissect_sesparse.time.changes import DiskState
+from dissect_sesparse.trimmed.unmapped import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

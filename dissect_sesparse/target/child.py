@@ -9,8 +9,8 @@ from dissect.target.exceptions import LoaderError
 from dissect.target.helpers.fsutil import TargetPath
 from dissect.target.loader import Loader
 
-from dissect_sesparse.disk.folder import identity
-from dissect_sesparse.evidence.findings import Finding
+from dissect_sesparse.findings.findings import Finding
+from dissect_sesparse.source.folder import identity
 from dissect_sesparse.target.container import SESparseContainer
 from dissect_sesparse.target.context import CHILD_OF, URI_OPTIONS, WITHIN
 from dissect_sesparse.target.machine import inherited_options, opening_of, sesparse_disks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dissect.target.target import Target
 
-    from dissect_sesparse.evidence.states import FrozenDisk
+    from dissect_sesparse.time.states import FrozenDisk
 
 
 def snapshot_at(path: Path) -> SnapshotFile | None:

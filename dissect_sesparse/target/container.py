@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dissect.target.container import Container
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.disk.detect import is_ours, newer_links
-from dissect_sesparse.disk.options import Options
-from dissect_sesparse.evidence.findings import Finding, opening_findings
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.chain.detect import is_ours, newer_links
+from dissect_sesparse.findings.findings import Finding, opening_findings
+from dissect_sesparse.source.options import Options
+from dissect_sesparse.source.text import logger_of
 from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
-from dissect_sesparse.text import logger_of
 
 if TYPE_CHECKING:
     from dissect.target.volume import VolumeSystem
@@ -26,7 +26,7 @@ class SESparseContainer(Container):
 
     Args:
         fh: The newest descriptor, an extent, a file object of either, or a list that starts with one.
-        options: See :class:`~dissect_sesparse.disk.options.Options`; they win over those of a ``sesparse://`` URI, and
+        options: See :class:`~dissect_sesparse.source.options.Options`; they win over those of a ``sesparse://`` URI, and
             these over the environment.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dissect_sesparse.disk.folder import Folder
+    from dissect_sesparse.source.folder import Folder
 
 URI_OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("URI_OPTIONS", default=MappingProxyType({}))
 """Options of the URI that is being opened."""

@@ -5,13 +5,9 @@ They are those of the functions ``sesparse.*``. Other than there, an error ends 
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.evidence.findings import Once
-from dissect_sesparse.evidence.parts import WHOLE
-from dissect_sesparse.evidence.unmapped import STATES
-from dissect_sesparse.target._plugin import SESparsePlugin
+from dissect_sesparse.findings.findings import Once
 from dissect_sesparse.target.records import (
     FileRecord,
     FindingRecord,
@@ -21,6 +17,9 @@ from dissect_sesparse.target.records import (
     UnmappedRecord,
     UnreferencedRecord,
 )
+from dissect_sesparse.target.rows import Names, Rows
+from dissect_sesparse.trimmed.parts import WHOLE
+from dissect_sesparse.trimmed.unmapped import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from dissect.target.target import Target
     from flow.record import Record, RecordDescriptor
 
-    from dissect_sesparse.evidence.parts import Part
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.trimmed.parts import Part
 
 DESCRIPTORS: dict[str, RecordDescriptor] = {
     "chain": LinkRecord,
@@ -73,19 +72,18 @@ def records_of(
     Raises:
         SESparseError: Where the files of the disk cannot be read on.
     """
-    plugin = SESparsePlugin(target)
-    plugin.__dict__["_names"] = SimpleNamespace(hostname=names[0], domain=names[1], path=target.path)
+    rows = Rows(target, Names(target, *names))
     if function == "chain":
-        return plugin._links(disk.chain, hash_files=False)
+        return rows.links(disk.chain, hash_files=False)
     if function == "unmapped":
-        return plugin._unmapped(disk.chain, 0, set(STATES), contents=contents, part=part)
+        return rows.unmapped(disk.chain, 0, set(STATES), contents=contents, part=part)
     if function == "unreferenced":
-        return plugin._unreferenced(disk.chain, 0, contents=contents, part=part)
+        return rows.unreferenced(disk.chain, 0, contents=contents, part=part)
     if function == "map":
-        return plugin._runs(disk.chain)
+        return rows.runs(disk.chain)
     if function == "journal":
-        return plugin._journal(disk)
+        return rows.journal(disk)
     if function == "files":
         look_at_volumes(target)
-        return plugin._files(disk)
-    return plugin._findings(disk, once or Once())
+        return rows.files(disk)
+    return rows.findings(disk, once or Once())

@@ -16,8 +16,8 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.disk.errors import SESparseError, UnreadableError
-from dissect_sesparse.target.versions import disks_of
+from dissect_sesparse.files.versions import disks_of
+from dissect_sesparse.source.errors import SESparseError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 
 from dissect.target.loader import Loader
 
-from dissect_sesparse.disk.errors import OptionError
-from dissect_sesparse.disk.options import Options
+from dissect_sesparse.source.errors import OptionError
+from dissect_sesparse.source.options import Options
 from dissect_sesparse.target.context import URI_OPTIONS
 from dissect_sesparse.target.loaders import loader_at
 

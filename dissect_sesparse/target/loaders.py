@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from dissect.target import loader as loaders
 from dissect.target.helpers.loaderutil import parse_path_uri
 
-from dissect_sesparse.disk.detect import is_ours, newer_links
-from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
-from dissect_sesparse.disk.file import is_local
-from dissect_sesparse.disk.folder import Folder, exists, identity, is_folder, is_regular, refuse_irregular, would_hang
-from dissect_sesparse.disk.parent import descriptor_of
-from dissect_sesparse.text import logger_of
+from dissect_sesparse.chain.detect import is_ours, newer_links
+from dissect_sesparse.chain.parent import descriptor_of
+from dissect_sesparse.source.errors import FileError, Kind, SESparseError
+from dissect_sesparse.source.file import is_local
+from dissect_sesparse.source.folder import Folder, exists, identity, is_folder, is_regular, refuse_irregular, would_hang
+from dissect_sesparse.source.text import logger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -191,7 +191,7 @@ def newest_of(disks: dict[str, Path], named: Iterable[str], taken: set[str]) -> 
     """The disks that are no VM's and no older state of another one; those that were named themselves stay.
 
     Args:
-        disks: By :func:`~dissect_sesparse.disk.folder.identity`.
+        disks: By :func:`~dissect_sesparse.source.folder.identity`.
         named: Those that the user named.
         taken: Those of VMs.
     """

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from dissect_sesparse.disk.chain import open_chain
-from dissect_sesparse.disk.errors import FileError, OptionError, SESparseError
-from dissect_sesparse.disk.folder import Folder, identity, is_regular
-from dissect_sesparse.disk.options import CHOICES, Options
-from dissect_sesparse.disk.walk import lineage
-from dissect_sesparse.evidence.changes import DiskState
-from dissect_sesparse.evidence.states import FrozenState, RunningDisk, frozen_states, list_of
-from dissect_sesparse.evidence.unread import unread_lists
+from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.chain.walk import lineage
+from dissect_sesparse.findings.unread import unread_lists
+from dissect_sesparse.source.errors import FileError, OptionError, SESparseError
+from dissect_sesparse.source.folder import Folder, identity, is_regular
+from dissect_sesparse.source.options import CHOICES, Options
 from dissect_sesparse.target.vm import OPENED_VM, OpenedVm, locate
+from dissect_sesparse.time.changes import DiskState
+from dissect_sesparse.time.states import FrozenState, RunningDisk, frozen_states, list_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from dissect.target.container import Container
     from dissect.target.target import Target
 
-    from dissect_sesparse.evidence.snapshots import SnapshotDisk
-    from dissect_sesparse.evidence.vmx import VmDisk
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.vm.snapshots import SnapshotDisk
+    from dissect_sesparse.vm.vmx import VmDisk
 
 
 def sesparse_disks(target: Target) -> list[SESparseContainer]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.text import make_printable
+from dissect_sesparse.source.text import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dissect.target.filesystem import VirtualDirectory, VirtualFile, VirtualFilesystem
 
-from dissect_sesparse.disk.errors import SESparseError
-from dissect_sesparse.evidence.findings import Finding
-from dissect_sesparse.evidence.safe_name import safe_names
-from dissect_sesparse.evidence.unmapped import unmapped
+from dissect_sesparse.findings.findings import Finding
+from dissect_sesparse.recovery.safe_name import safe_names
+from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.target.context import CHILD_OF
 from dissect_sesparse.target.machine import sesparse_disks, states_of
+from dissect_sesparse.trimmed.unmapped import unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from dissect.target.helpers.fsutil import stat_result
     from dissect.target.target import Target
 
-    from dissect_sesparse.evidence.states import FrozenState
-    from dissect_sesparse.evidence.unmapped import UnmappedRun
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.time.states import FrozenState
+    from dissect_sesparse.trimmed.unmapped import UnmappedRun
 
 ROOT = "/$sesparse$"
 SNAPSHOTS = "snapshots"

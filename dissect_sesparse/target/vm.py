@@ -15,19 +15,19 @@ from dissect.target.filesystems.tar import TarFilesystem
 from dissect.target.filesystems.zip import ZipFilesystem
 from dissect.target.loader import Loader
 
-from dissect_sesparse.disk.chain import MAX_DEPTH
-from dissect_sesparse.disk.detect import is_ours_at
-from dissect_sesparse.disk.errors import FileError, Kind, SESparseError
-from dissect_sesparse.disk.file import EvidenceFile
-from dissect_sesparse.disk.folder import Folder, exists, is_folder, is_regular, refuse_irregular, would_hang
-from dissect_sesparse.disk.walk import UnusedParentError
-from dissect_sesparse.evidence.findings import Finding
-from dissect_sesparse.evidence.snapshots import MAX_SIZE, decode_text
-from dissect_sesparse.evidence.stand_in import stand_in
-from dissect_sesparse.evidence.vmx import VirtualMachine, VmDisk, parse_vmx
+from dissect_sesparse.chain.chain import MAX_DEPTH
+from dissect_sesparse.chain.detect import is_ours_at
+from dissect_sesparse.chain.walk import UnusedParentError
+from dissect_sesparse.findings.findings import Finding
+from dissect_sesparse.source.errors import FileError, Kind, SESparseError
+from dissect_sesparse.source.file import EvidenceFile
+from dissect_sesparse.source.folder import Folder, exists, is_folder, is_regular, refuse_irregular, would_hang
+from dissect_sesparse.source.text import logger_of
 from dissect_sesparse.target.container import SESparseContainer
 from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
-from dissect_sesparse.text import logger_of
+from dissect_sesparse.time.stand_in import stand_in
+from dissect_sesparse.vm.snapshots import MAX_SIZE, decode_text
+from dissect_sesparse.vm.vmx import VirtualMachine, VmDisk, parse_vmx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,138 @@
+r"""Digests of files that may be sparse: they cost what a file holds, not what it could hold.
+
+A hole reads as zeros, and a digest of the file has to go through them: hours for the 62 TiB that a thin disk may have. So a
+file's own digests are made where its holes are few (:data:`MAX_HOLES`, or :data:`MAX_SHARE` times what it holds); holes are
+not read then, but hashed. A file with more of them has none. Instead, for a SHA-256, it gets that of a *list of its blocks*,
+which is never called the file's digest: a line ``OFFSET SHA256`` for each MiB of the file, in order, offset in bytes and
+decimal, that is not all zeros; the last one, if it is shorter than a MiB, always has a line. The holes' places do not matter,
+so that any copy of the file has the same. With ordinary tools::
+
+    split -b 1M --filter=sha256sum FILE | awk '$1 != "30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58"
+        {printf "%.0f %s\n", (NR - 1) * 1048576, $1}' | sha256sum
+
+where the long number is the SHA-256 of a MiB of zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain as chained
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dissect_sesparse.source.file import EvidenceFile
+
+BLOCK = 1 << 20
+MAX_HOLES = 32 << 30
+"""Bytes of holes that are hashed whatever else the file holds: a minute or less."""
+MAX_SHARE = 4
+"""So many times the bytes that the file holds its holes may have."""
+_ZEROS = bytes(BLOCK)
+
+
+class Holes:
+    """Where a file has data, as far as the system tells; where it does not, all of it counts as data.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: EvidenceFile):
+        self.file = file
+        self.held = sum(end - start for start, end in self.data())
+        """Bytes that are in no hole."""
+
+    def data(self) -> Iterator[tuple[int, int]]:
+        """Start and end of each stretch of data, in order.
+
+        Raises:
+            UnreadableError: Behind the last one, if the file has become shorter: that is no hole.
+        """
+        start = self.file.next_data(0)
+        while start < self.file.size:
+            end = min(max(self.file.next_hole(start), start + 1), self.file.size)
+            yield start, end
+            start = max(self.file.next_data(end), end)
+        self.file.read(max(0, self.file.size - 1), min(1, self.file.size))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all holes."""
+        return self.file.size - self.held
+
+    @property
+    def are_few(self) -> bool:
+        """Whether a digest of the whole file costs about what the file holds."""
+        return self.size <= max(MAX_HOLES, MAX_SHARE * self.held)
+
+
+def digests(holes: Holes, names: tuple[str, ...], tell: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+    """Digests of a whole file, its holes included, which are not read.
+
+    Args:
+        holes: The file's.
+        names: Of the algorithms.
+        tell: Gets the number of bytes done, again and again.
+
+    Raises:
+        UnreadableError: If it cannot be read to its end.
+    """
+    hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
+    for data in chunks(holes):
+        for one in hashes:
+            one.update(data)
+        tell(len(data))
+    return tuple(one.hexdigest() for one in hashes)
+
+
+def chunks(holes: Holes) -> Iterator[bytes]:
+    """The bytes of a file, at most a MiB at a time; those of holes are zeros that nobody read.
+
+    Raises:
+        UnreadableError: If it cannot be read to its end.
+    """
+    position = 0
+    for start, end in chained(holes.data(), [(holes.file.size, holes.file.size)]):
+        while position < start:
+            size = min(BLOCK, start - position)
+            yield _ZEROS[:size]
+            position += size
+        while position < end:
+            size = min(BLOCK, end - position)
+            yield holes.file.read(position, size)
+            position += size
+
+
+def sha256_of_blocks(holes: Holes, tell: Callable[[int], None] = lambda _: None) -> str:
+    """The SHA-256 of the list of a file's blocks, see above.
+
+    Args:
+        holes: The file's.
+        tell: Gets the number of bytes done, again and again.
+
+    Raises:
+        UnreadableError: If it cannot be read to its end.
+    """
+    file, sha256, position = holes.file, hashlib.sha256(), 0
+    for number in _blocks(holes):
+        start = number * BLOCK
+        data = file.read(start, min(BLOCK, file.size - start))
+        if data != _ZEROS:
+            sha256.update(f"{start} {hashlib.sha256(data).hexdigest()}\n".encode())
+        tell(start + len(data) - position)
+        position = start + len(data)
+    tell(file.size - position)
+    return sha256.hexdigest()
+
+
+def _blocks(holes: Holes) -> Iterator[int]:
+    """The numbers of the blocks that have any data, and of the last one if it is shorter; each once, in order."""
+    last = -1
+    for start, end in holes.data():
+        first = max(start // BLOCK, last + 1)
+        yield from range(first, -(-end // BLOCK))
+        last = max(last, -(-end // BLOCK) - 1)
+    if holes.file.size % BLOCK and last < holes.file.size // BLOCK:
+        yield holes.file.size // BLOCK

@@ -1,0 +1,205 @@
+"""The deleted files of a disk by name, from all states of the disk that its chain has.
+
+Each state is opened as dissect would open it, see ``volumes``. A file system is the same in two states by its serial number
+or UUID, and where it has none by its place.
+
+- NTFS: see ``evidence.ntfs_files``.
+- All others that dissect mounts: the inode of a deleted file is gone, so older states are asked for files that the running
+  guest does not have. A file is the same by its inode and what tells that inode's uses apart, and where nothing does by inode
+  or path: a file that was renamed is not deleted, and where a doubt remains a file is not told. Their bytes are those of the
+  newest state that has them, in links that nothing can have written to since.
+
+What was not looked at, or not to its end, is said behind the files by an error, so that nobody takes it for *none*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_pieces
+from dissect_sesparse.files.mft import NtfsView
+from dissect_sesparse.files.not_looked import Warnings
+from dissect_sesparse.files.ntfs_files import deleted_files as ntfs_deleted_files
+from dissect_sesparse.files.versions import disks_of, volume_of
+from dissect_sesparse.files.volumes import State, Unopened, hidden, open_volumes
+from dissect_sesparse.files.walk import Key, Walk, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dissect.target.filesystem import FilesystemEntry
+    from dissect.target.target import Target
+
+    from dissect_sesparse.chain.chain import Chain
+
+MAX_FILES = 1_000_000
+"""Deleted files of a file system."""
+_UNIT = 512
+
+
+def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[DeletedFile]:
+    """The deleted files of a disk.
+
+    Args:
+        chain: The disk.
+        warn: Gets what is not told, and why.
+
+    Raises:
+        NotAllLookedAtError: Behind the last file, if there are volumes, or states of them, that were not looked at.
+    """
+    tell = Warnings(warn, chain.name)
+    budget = Budget(4 * len(chain.links) * chain.size, tell)
+    running: list[Unopened] = []
+    for states in _same(_states(chain, tell, running)):
+        if states[0].depth and (why := hidden(states[0], running)):
+            tell.missed(states[0].name, f"{states[0].name}: nothing tells which of its files are deleted: {why}")
+            continue
+        try:
+            if states[0].fs.__type__ == "ntfs":
+                views = [NtfsView(s.depth, s.fs.ntfs, s.volume.size, s.place) for s in states]  # type: ignore[attr-defined]
+                yield from ntfs_deleted_files(chain, views, states[0].name, budget, tell)
+            else:
+                yield from _gone(chain, states, budget, tell)
+        except Exception as e:  # one broken file system never costs the others
+            why = f"{states[0].name}: not all of its deleted files are told: {e or type(e).__name__}"
+            tell.missed(states[0].name, why)
+    tell.end()
+
+
+def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
+    """Where in a target's file system the volume of a deleted file is, without a slash at the end.
+
+    A volume that the target has not, any more, is named as dissect called it.
+    """
+    for mount, fs in sorted(target.fs.mounts.items(), key=lambda each: (each[0].startswith("$"), len(each[0]))):
+        volume = volume_of(fs)
+        name = getattr(volume, "name", None)
+        place = getattr(volume, "offset", None)
+        if any(below is disk for below in disks_of(volume)) and (
+            place == file.place if file.place is not None else name == file.volume
+        ):
+            return f"/{mount.strip('/')}".rstrip("/")
+    return f"/$volumes$/{file.volume}" if len(target.filesystems) > 1 else ""
+
+
+# States
+
+
+def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[State]:
+    """The file systems of all states of a disk, newest first. What is not opened is missed.
+
+    Args:
+        chain: The disk.
+        tell: Gets what is missed.
+        running: Gets what is not opened of the running state.
+    """
+    for depth in range(len(chain.links)):
+        opened = open_volumes(chain, depth)
+        running += opened.unopened if depth == 0 else ()
+        yield from opened.states
+        for unopened in opened.unopened:
+            (tell if unopened.level == "info" else partial(tell.missed, unopened.where))(unopened.message)
+
+
+def _same(states: Iterator[State]) -> list[list[State]]:
+    """Group the states of each file system, newest first."""
+    groups: list[list[State]] = []
+    for state in states:
+        same = [
+            group for group in groups
+            if group[0].serial == state.serial and group[-1].depth != state.depth
+        ]  # fmt: skip
+        here = [group for group in same if (group[0].place, group[0].name) == (state.place, state.name)]
+        if here:
+            here[0].append(state)
+        elif same and state.serial[1] is not None:  # it was moved
+            same[0].append(state)
+        else:
+            groups.append([state])
+    return groups
+
+
+# File systems in which the inode of a deleted file is gone
+
+
+def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings) -> Iterator[DeletedFile]:
+    """The files of older states that the running guest does not have."""
+    running = states[0] if states[0].depth == 0 else None
+    if len(states) == 1 and running is not None:
+        return
+    known: set[int] = set()
+    doubtful = told = 0
+    if running is not None:
+        walk = Walk(running, tell)
+        known.update(key for _, entry, info in walk if (key := Key(entry, info).key) is not None)
+        if not walk.whole:
+            why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
+            tell.missed(running.name, why)
+            return
+    for state in states[1 if running is not None else 0 :]:
+        for path, entry, info in Walk(state, tell):
+            key = Key(entry, info)
+            if key.key in known and key.key is not None:
+                doubtful += not key.sure and not _has(running, path)
+                continue
+            if not key.sure and _has(running, path):
+                continue
+            if key.key is not None:
+                known.add(key.key)
+            told += 1
+            if told > MAX_FILES:
+                tell.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
+                return
+            yield _file(chain, state, path, entry, info, budget, tell)
+    if doubtful:
+        why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
+        tell.missed(states[0].name, why)
+
+
+def _has(running: State | None, path: str) -> bool:
+    """Whether the running guest has a file of that path."""
+    try:
+        return running is not None and running.fs.get(path) is not None
+    except Exception:  # it has not, or it cannot be told where it should be
+        return False
+
+
+def _file(
+    chain: Chain,
+    state: State,
+    path: str,
+    entry: FilesystemEntry,
+    info: Any,
+    budget: Budget,
+    tell: Warnings,
+) -> DeletedFile:
+    size = info.st_size
+
+    def read(offset: int, length: int) -> bytes:
+        fh = entry.open()  # anew: a stream that raised is where nobody knows
+        fh.seek(offset)
+        return fh.read(length)
+
+    def pieces() -> Iterator[Piece]:
+        if 0 <= size <= chain.size:
+            told = read_pieces(read, 0, size, _UNIT, lambda error: None)
+            yield from budget.of((Piece(offset, data, True) for offset, data in told), path)
+
+    if not 0 <= size <= chain.size:
+        tell(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
+    return DeletedFile(
+        link=chain.links[state.depth],
+        volume=state.name,
+        path=path.strip("/").encode("utf-8", "backslashreplace").decode(),
+        size=max(0, min(size, (1 << 63) - 1)),
+        mtime=time_of(getattr(info, "st_mtime_ns", None)),
+        btime=time_of(getattr(info, "st_birthtime_ns", None)),
+        atime=time_of(getattr(info, "st_atime_ns", None)),
+        inode=info.st_ino or None,
+        filesystem=state.fs.__type__,
+        named_by="snapshot",
+        proof=f"its file system as of {chain.links[state.depth].name} has them",
+        pieces=pieces,
+        place=state.place,
+    )

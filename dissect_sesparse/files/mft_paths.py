@@ -1,0 +1,84 @@
+"""Full paths of files of an NTFS volume, also through folders that are deleted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from dissect.ntfs.c_ntfs import FILE_NAME_DOS, FILE_NUMBER_ROOT, FILE_RECORD_SEGMENT_IN_USE
+from dissect.ntfs.util import segment_reference
+
+from dissect_sesparse.files.mft_record import MftError, check, names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dissect.ntfs.mft import MftRecord
+
+    from dissect_sesparse.files.mft import NtfsView
+
+MAX_DEPTH = 255
+"""Folders above a file."""
+
+
+class Paths:
+    """Full paths, also through folders that are deleted.
+
+    Args:
+        views: The volume in all states of the disk that have it, newest first.
+    """
+
+    def __init__(self, views: Sequence[NtfsView]):
+        self._views = views
+
+    def of(self, record: MftRecord, view: NtfsView) -> str:
+        """The path of a file from its volume's root, with slashes.
+
+        Args:
+            record: Its record.
+            view: The state that has the record. A folder that is gone there is looked for in older states.
+
+        Raises:
+            MftError: If it has no name.
+        """
+        states = [view, *(other for other in self._views if other.depth > view.depth)]
+        name = _name(record)
+        if name is None:
+            raise MftError(f"MFT record {record.segment} has no name")
+        parts, seen = [], set()
+        while name is not None:
+            parts.append(name.FileName.replace("/", "_"))
+            parent = segment_reference(name.ParentDirectory)
+            if parent == FILE_NUMBER_ROOT:
+                break
+            if parent in seen or len(seen) >= MAX_DEPTH:
+                parts.append("<recursion>")
+                break
+            seen.add(parent)
+            name = _folder_name(states, parent, name.ParentDirectory.SequenceNumber)
+            if name is None:
+                parts.append(f"<folder {parent:#x} is gone>")
+        return "/".join(reversed(parts)).encode("utf-8", "backslashreplace").decode()
+
+
+def _name(record: MftRecord) -> Any:
+    """The first of a record's names that is no short one of DOS, if it has any."""
+    all_names = names(record)
+    return next((name for name in all_names if name.Flags != FILE_NAME_DOS), all_names[0] if all_names else None)
+
+
+def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any:
+    """The name of a folder in the first state that has it, or has it deleted.
+
+    A free record counts on when its folder is deleted: one that has the very number was that of another folder, before.
+    """
+    for view in states:
+        with suppress(Exception):  # then an older state may have it
+            record = view.record(segment)
+            check(record)
+            header = record.header
+            free = not header.Flags & FILE_RECORD_SEGMENT_IN_USE  # type: ignore[union-attr]
+            told = header.SequenceNumber  # type: ignore[union-attr]
+            if record.is_dir() and told == (sequence % 0xFFFF + 1 if free else sequence):
+                return _name(record)
+    return None

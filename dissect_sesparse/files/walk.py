@@ -1,0 +1,117 @@
+"""All files of a file system in one state, and what a file is the same by in two of them."""
+
+from __future__ import annotations
+
+import stat
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dissect.target.filesystem import FilesystemEntry
+
+    from dissect_sesparse.files.not_looked import Warnings
+    from dissect_sesparse.files.volumes import State
+
+MAX_ENTRIES = 10_000_000
+"""Files and folders of a file system in one state."""
+MAX_DEPTH = 255
+"""Folders above a file."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Key:
+    """What a file is the same by."""
+
+    def __init__(self, entry: FilesystemEntry, info: Any):
+        self.inode = info.st_ino or None
+        use = _use(entry, info)
+        self.sure = self.inode is not None and use is not None
+        """Whether nothing else can have the same."""
+        self.key = hash((self.inode, use)) if self.sure else self.inode
+
+
+def _use(entry: FilesystemEntry, info: Any) -> tuple[int, int] | None:
+    """What tells the uses of an inode apart: its generation and time of birth, where the file system has them."""
+    inode = getattr(getattr(entry, "entry", None), "inode", None)
+    generation = next((getattr(inode, name) for name in ("i_generation", "di_gen") if hasattr(inode, name)), 0)
+    born = getattr(info, "st_birthtime_ns", None) or 0
+    return (generation, born) if generation or born else None
+
+
+def time_of(nanoseconds: int | None) -> datetime | None:
+    """A time of a file, from nanoseconds since 1970; ``None`` where there is none, or none that can be."""
+    try:
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
+    except OverflowError:
+        return None
+
+
+class Walk:
+    """All regular files of a file system: path, entry and what stat tells. Loops and depth are bounded.
+
+    Args:
+        state: The file system.
+        tell: Gets what cannot be looked at.
+    """
+
+    def __init__(self, state: State, tell: Warnings):
+        self._state = state
+        self._tell = tell
+        self._folders: set[int] = set()
+        self.whole = True
+        """Whether all was looked at so far."""
+
+    def __iter__(self) -> Iterator[tuple[str, FilesystemEntry, Any]]:
+        todo = [("", self._entries("", None))]
+        for _ in range(MAX_ENTRIES):
+            while todo and (item := self._next(*todo[-1])) is None:
+                todo.pop()
+            if not todo:
+                return
+            entry = None
+            try:
+                path = f"{todo[-1][0]}/{item.name}"  # type: ignore[union-attr]
+                # dissect.target up to 3.23 has the entry itself in a folder, later ones what leads to it.
+                entry = item if hasattr(item, "open") else item.get()  # type: ignore[union-attr]
+                info = entry.lstat()
+            except Exception as e:  # whatever the file system trips over
+                self._failed(todo[-1][0], e, entry)
+                continue
+            if stat.S_ISREG(info.st_mode):
+                yield path, entry, info
+            elif stat.S_ISDIR(info.st_mode) and self._is_new(path, Key(entry, info).key or 0, len(todo)):
+                todo.append((path, self._entries(path, entry)))
+        self._missed(f"more than {MAX_ENTRIES} files, the rest is not looked at")
+
+    def _entries(self, path: str, folder: FilesystemEntry | None) -> Iterator[Any]:
+        try:
+            return iter((folder or self._state.fs.get("/")).scandir())
+        except Exception as e:  # as above
+            self._failed(path, e)
+            return iter(())
+
+    def _next(self, path: str, entries: Iterator[Any]) -> Any:
+        try:
+            return next(entries, None)
+        except Exception as e:  # as above: what comes behind it is not to be had
+            self._failed(path, e)
+            return None
+
+    def _failed(self, path: str, error: Exception, entry: FilesystemEntry | None = None) -> None:
+        where = f"the folder {path or '/'} as of link {self._state.depth}"
+        self._missed(f"{where} cannot be read: {error or type(error).__name__}")
+
+    def _missed(self, why: str) -> None:
+        self.whole = False
+        self._tell.missed(self._state.name, f"{self._state.name}: {why}")
+
+    def _is_new(self, path: str, key: int, depth: int) -> bool:
+        """Whether a folder is to be gone into."""
+        if key in self._folders or depth > MAX_DEPTH:
+            self._missed(f"the folder {path} is met again, or lies too deep")
+            return False
+        if key:
+            self._folders.add(key)
+        return True

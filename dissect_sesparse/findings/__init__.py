@@ -1,0 +1,1 @@
+"""What is odd but readable, and what cannot be read."""

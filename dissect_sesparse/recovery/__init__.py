@@ -1,0 +1,1 @@
+"""What is written out: images, maps, manifests, files."""

@@ -1,0 +1,111 @@
+"""Which ranges of an image were recovered, and the map file of GNU ddrescue that says so.
+
+A map is lines of position, size and status without a gap: ``+`` recovered, ``?`` not tried, so not there. Its format is
+in ddrescue's manual, chapter *Mapfile structure*; ``ddrescuelog`` and other tools read it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.trimmed.unreferenced import spans_of_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_UNITS = 4096
+"""Of a block; one big integer has a bit for each."""
+
+
+class Coverage:
+    """A set of ranges. Its memory is a bit for each unit of those blocks of 4096 units that have any.
+
+    Args:
+        unit: Bytes; all ranges start at a multiple of it, and end at one or at the disk's end.
+    """
+
+    def __init__(self, unit: int):
+        self.unit = unit
+        self._blocks: dict[int, int] = {}
+
+    def add(self, offset: int, size: int) -> None:
+        """Put a range in."""
+        for block, first, end in self._parts(offset, size):
+            self._blocks[block] = self._blocks.get(block, 0) | ((1 << end - first) - 1) << first
+
+    def split(self, offset: int, size: int) -> Iterator[tuple[int, int, bool]]:
+        """Cut a range where its being in the set changes: offset, size and whether it is in."""
+        last: tuple[int, int, bool] | None = None
+        for start, end, inside in self._pieces(offset, size):
+            if last is not None and last[2] == inside:
+                last = (last[0], end - last[0], inside)
+                continue
+            if last is not None:
+                yield last
+            last = (start, end - start, inside)
+        if last is not None:
+            yield last
+
+    def _pieces(self, offset: int, size: int) -> Iterator[tuple[int, int, bool]]:
+        """The same as first and last byte, cut at blocks too."""
+        for block, first, end in self._parts(offset, size):
+            bits = self._blocks.get(block, 0) >> first & (1 << end - first) - 1
+            position = 0
+            for start, count in spans_of_bits(bits):
+                if start > position:
+                    yield *self._bytes(block, first + position, first + start, offset, size), False
+                yield *self._bytes(block, first + start, first + start + count, offset, size), True
+                position = start + count
+            if position < end - first:
+                yield *self._bytes(block, first + position, end, offset, size), False
+
+    def _bytes(self, block: int, first: int, end: int, offset: int, size: int) -> tuple[int, int]:
+        base = block * _UNITS
+        return max(offset, (base + first) * self.unit), min(offset + size, (base + end) * self.unit)
+
+    def _parts(self, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """The blocks of a range: number, first unit in it, one past the last."""
+        unit, last = offset // self.unit, -(-(offset + size) // self.unit)
+        while unit < last:
+            block, first = divmod(unit, _UNITS)
+            end = min(_UNITS, first + last - unit)
+            yield block, first, end
+            unit += end - first
+
+    def ranges(self, size: int) -> Iterator[tuple[int, int]]:
+        """The ranges in the set, as offset and size, sorted, as long as can be; ``size`` is that of the disk."""
+        start = end = 0
+        for block in sorted(self._blocks):
+            for first, count in spans_of_bits(self._blocks[block]):
+                low = (block * _UNITS + first) * self.unit
+                high = min(low + count * self.unit, size)
+                if low != end:
+                    if end > start:
+                        yield start, end - start
+                    start = low
+                end = high
+        if end > start:
+            yield start, end - start
+
+
+def map_lines(size: int, recovered: Iterable[tuple[int, int]], version: str) -> Iterator[str]:
+    """The lines of a map file.
+
+    Args:
+        size: Bytes of the image.
+        recovered: Offset and size of what was recovered, sorted, no two touching.
+        version: Of this package.
+    """
+    yield f"# Mapfile. Created by dissect-sesparse {version}\n"
+    yield "# + recovered bytes, ? elsewhere (zeros in the image that mean nothing)\n"
+    yield "# current_pos  current_status  current_pass\n"
+    yield "0x00000000     +               1\n"
+    yield "#      pos        size  status\n"
+    position = 0
+    for offset, length in recovered:
+        if offset > position:
+            yield f"0x{position:08X}  0x{offset - position:08X}  ?\n"
+        yield f"0x{offset:08X}  0x{length:08X}  +\n"
+        position = offset + length
+    if position < size:
+        yield f"0x{position:08X}  0x{size - position:08X}  ?\n"

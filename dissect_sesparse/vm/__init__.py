@@ -1,0 +1,1 @@
+"""The texts of a VM: descriptor, snapshot list, configuration. Text in, values out."""
