@@ -210,15 +210,15 @@ def test_names_in_a_record_that_another_file_got(tmp_path: Path) -> None:
     assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}
 
 
-@pytest.mark.parametrize("name", DRIVERS)
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize(("name", "seed"), [("ntfs", 1), ("ntfs", 3), ("ext4", 1), ("xfs", 1)])
 def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:
-    """No foreign byte in what is proven. ``python tests/churn.py`` does the same, longer."""
+    """No foreign byte in what is proven. ``python tests/churn.py`` does the same, longer, and on btrfs, which takes minutes."""
     driver = DRIVERS[name]()
     if why := driver.missing():
         pytest.skip(why)
     path, truth, did = churn.churn(driver, seed, tmp_path, 200, 2)
     found = churn.judge(path, truth, driver)
     assert sum(did.values()) >= 198
-    assert found["complete"] > 10
+    # Snapshots of a mounted volume prove nothing; and only NTFS names what no snapshot has.
+    assert found["complete"] + found["likely"] > (10 if name == "ntfs" else 3)
     assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}

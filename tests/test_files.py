@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 from typing import TYPE_CHECKING
 
 import file_states
@@ -78,6 +79,33 @@ def test_deleted_since_a_snapshot(kind: str, folder: Path) -> None:
         assert file.mtime
         assert file.btime
         assert file.btime <= file.mtime
+
+
+def test_state_that_was_not_closed(kind: str, folder: Path) -> None:
+    """What only the journal has is not in what the file system says: then bytes are its own only likely, not proven."""
+    path = file_states.build(kind, folder).write()
+    flat = folder / "vm-flat.vmdk"
+    data = bytearray(flat.read_bytes())
+    if kind == "ext4":
+        data[1024 + 0x60] |= 4  # s_feature_incompat: needs recovery
+    else:
+        start = file_states.KINDS[kind].offset
+        log = (
+            struct.unpack_from(">Q", data, start + 48)[0],
+            data[start + 124],
+            struct.unpack_from(">I", data, start + 84)[0],
+        )
+        group = log[0] >> log[1]
+        at = start + 4096 * (group * log[2] + (log[0] & ((1 << log[1]) - 1)))
+        size = 4096 * struct.unpack_from(">I", data, start + 96)[0]
+        heads = [n for n in range(at, at + size, 512) if data[n : n + 4] == b"\xfe\xed\xba\xbe"]
+        newest = max(heads, key=lambda n: data[n + 16 : n + 24])
+        data[newest + 512 + 9] &= ~0x20  # no record of an unmount
+    flat.write_bytes(data)
+    file, recovered = told(path)["docs/report.bin"]
+    assert (file.link.depth, recovered.state, recovered.size) == (2, "likely", 60_001)
+    assert "is not replayed" in recovered.basis
+    assert told(path)["middle.bin"][1].state == "complete", "the state that was closed proves its own"
 
 
 def test_logical_volume(folder: Path) -> None:

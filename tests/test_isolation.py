@@ -134,7 +134,8 @@ def test_any_read_of_detection(folder: Path, grains_of_detection: list[int], cap
         assert len(target.disks) == 2
         assert notes_of(target, "a-bad.vmdk") is not None or "a-bad-sesparse.vmdk" in errors(caplog), f"grain {grain}"
         codes = [(record.disk, record.code) for record in target.sesparse.findings()]
-        assert codes == [("a-bad.vmdk", "entry-invalid")], f"grain {grain}"
+        unopened = ("a-bad.vmdk", "filesystem-unopened")  # where the grain is needed for that
+        assert [code for code in codes if code != unopened] == [("a-bad.vmdk", "entry-invalid")], f"grain {grain}"
 
 
 @pytest.mark.parametrize("grain", [0, 256, EXAMPLE_SECTORS // 8 - 1])

@@ -311,7 +311,8 @@ def test_findings_are_bounded(folder: Path) -> None:
     for delta in chain.links[1:]:
         for grain in range(100, 1100, 2):
             delta.extent.set_entry(grain, UNKNOWN_STATE)
-    records = list(target_of(chain.write()).sesparse.findings())
+    found = target_of(chain.write()).sesparse.findings()
+    records = [r for r in found if r.code != "filesystem-unopened"]  # what it holds cannot be read
     assert [(r.depth, r.offset is None) for r in records] == [
         *[(0, False)] * 100,
         (0, True),

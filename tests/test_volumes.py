@@ -109,6 +109,15 @@ def test_no_reader_in_dissect(folder: Path, tmp_path: Path) -> None:
     assert "it is F2FS, which dissect has no reader for" in finding.message
 
 
+def test_reader_that_is_wrong(folder: Path, tmp_path: Path) -> None:
+    """dissect opens exFAT and reads every file at the wrong place: it is not believed, and that is said."""
+    path = disk_of(folder, formatted.formatted("exFAT", tmp_path)).write()
+    (finding,) = found_in(path)
+    assert "is not looked at: dissect reads the files of exFAT at wrong places" in finding.message
+    (folder / "vm.vmx").write_bytes(vmx([path.name], "vm").encode())
+    assert main(["recover", "--files", "-o", str(tmp_path / "out"), str(folder / "vm.vmx")]) == 1
+
+
 def test_swap_and_nothing_are_explained(folder: Path, tmp_path: Path) -> None:
     """Positive evidence: a kind that holds no files, or zeros all over."""
     assert found_in(disk_of(folder, formatted.formatted("swap space", tmp_path)).write()) == []

@@ -21,6 +21,7 @@ from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_piec
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import deleted_files as ntfs_deleted_files
+from dissect_sesparse.files.trust import doubt_of
 from dissect_sesparse.files.versions import disks_of, volume_of
 from dissect_sesparse.files.volumes import State, Unopened, hidden, open_volumes
 from dissect_sesparse.files.walk import Key, Walk, time_of
@@ -138,6 +139,7 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings)
             tell.missed(running.name, why)
             return
     for state in states[1 if running is not None else 0 :]:
+        doubt = doubt_of(state.fs, state.volume)
         for path, entry, info in Walk(state, tell):
             key = Key(entry, info)
             if key.key in known and key.key is not None:
@@ -151,7 +153,7 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings)
             if told > MAX_FILES:
                 tell.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
-            yield _file(chain, state, path, entry, info, budget, tell)
+            yield _file(chain, state, path, entry, info, doubt, budget, tell)
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         tell.missed(states[0].name, why)
@@ -171,6 +173,7 @@ def _file(
     path: str,
     entry: FilesystemEntry,
     info: Any,
+    doubt: str,
     budget: Budget,
     tell: Warnings,
 ) -> DeletedFile:
@@ -184,7 +187,7 @@ def _file(
     def pieces() -> Iterator[Piece]:
         if 0 <= size <= chain.size:
             told = read_pieces(read, 0, size, _UNIT, lambda error: None)
-            yield from budget.of((Piece(offset, data, True) for offset, data in told), path)
+            yield from budget.of((Piece(offset, data, not doubt) for offset, data in told), path)
 
     if not 0 <= size <= chain.size:
         tell(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
@@ -201,5 +204,7 @@ def _file(
         named_by="snapshot",
         proof=f"its file system as of {chain.links[state.depth].name} has them",
         pieces=pieces,
+        doubt=doubt,
+        known=size > 0 or not doubt,
         place=state.place,
     )

@@ -19,6 +19,7 @@ from dissect.target.exceptions import FilesystemError
 from dissect.target.target import Target
 from dissect.util.stream import RangeStream
 
+from dissect_sesparse.files.trust import fault_of_reader
 from dissect_sesparse.files.versions import volume_of
 from dissect_sesparse.files.volume_kinds import WITHOUT_FILES, VolumeKind, emptiness, kind_of
 from dissect_sesparse.findings.findings import Finding
@@ -42,6 +43,8 @@ _QUIET = logging.getLogger(f"{__name__}.states")
 """Where a target of ours logs: it said the same of the running state when it was opened."""
 _QUIET.setLevel(logging.CRITICAL)
 _opening: ContextVar[bool] = ContextVar("_opening", default=False)
+_BTRFS_TOP = 5
+"""The subvolume that holds all others (BTRFS_FS_TREE_OBJECTID)."""
 _KEY = "its key is needed: target-query takes it by -K or -Kv"
 
 
@@ -188,8 +191,15 @@ def _open(chain: Chain, depth: int, opened: Opened) -> None:
     target.disks.apply()
     target.volumes.apply()
     for fs in target.filesystems:
-        volume = volume_of(fs)
-        opened.states.append(State(depth, fs, volume, _place(volume, disk)))
+        volume: Any = volume_of(fs)
+        place = _place(volume, disk)
+        if (fault := fault_of_reader(fs)) is not None:
+            message = f"volume {short(_name(volume))} ({volume.size} bytes) is not looked at: {fault}"
+            opened.unopened.append(Unopened(_name(volume), message, place, volume.size))
+            continue
+        if fs.__type__ == "btrfs":  # all of it, not what is mounted by default
+            fs = fs.open_subvolume(subvolid=_BTRFS_TOP)  # type: ignore[attr-defined]
+        opened.states.append(State(depth, fs, volume, place))
     volumes = list(target.volumes)
     for volume in volumes:
         if volume.fs is None:

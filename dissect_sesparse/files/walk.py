@@ -32,12 +32,17 @@ class Key:
         self.key = hash((self.inode, use)) if self.sure else self.inode
 
 
-def _use(entry: FilesystemEntry, info: Any) -> tuple[int, int] | None:
-    """What tells the uses of an inode apart: its generation and time of birth, where the file system has them."""
-    inode = getattr(getattr(entry, "entry", None), "inode", None)
+def _use(entry: FilesystemEntry, info: Any) -> tuple[int, int, int] | None:
+    """What tells the uses of an inode apart: its generation and time of birth, where the file system has them.
+
+    On btrfs also its subvolume: each numbers its inodes by itself, and a snapshot of one has the same as that.
+    """
+    node = getattr(entry, "entry", None)
+    subvolume = getattr(getattr(node, "subvolume", None), "objectid", 0)
+    inode = getattr(node, "inode", None)
     generation = next((getattr(inode, name) for name in ("i_generation", "di_gen") if hasattr(inode, name)), 0)
     born = getattr(info, "st_birthtime_ns", None) or 0
-    return (generation, born) if generation or born else None
+    return (generation, born, subvolume) if generation or born else None
 
 
 def time_of(nanoseconds: int | None) -> datetime | None:
