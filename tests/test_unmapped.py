@@ -226,3 +226,14 @@ def test_what_a_shorter_link_hides_is_not_the_parents(folder: Path) -> None:
     ]
     with open_chain(write_chain(folder, links)) as chain:
         assert [run.parent_state for run in unmapped(chain)] == ["none"]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_last_grain_that_is_shorter(folder: Path, place: int) -> None:
+    """The grains region ends where the disk does, within its last place: that has all that the disk's last grain has."""
+    extent = ExtentBuilder(17)
+    extent.unmap(2, grain_data("old", 2), place)
+    with open_chain(write_chain(folder, [[sparse(folder / "vm-sesparse.vmdk", extent)]])) as chain:
+        (run,) = unmapped(chain)
+        assert (run.offset, run.size, run.state) == (8192, 512, "present")
+        assert run.read() == grain_data("old", 2)[:512]
