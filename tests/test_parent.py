@@ -7,9 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from sesparse_builder import ExtentBuilder, descriptor, write_flat
+import target_fixtures
+from dissect.target.target import Target
+from sesparse_builder import ExtentBuilder, descriptor, vmx, write_flat
 
-from dissect_sesparse import open_chain
+from dissect_sesparse import cli, open_chain
 from dissect_sesparse.chain.parent import ParentSearch, descriptor_at, find_parent
 from dissect_sesparse.findings.findings import opening_findings
 from dissect_sesparse.source.errors import (
@@ -21,6 +23,7 @@ from dissect_sesparse.source.errors import (
     SESparseError,
 )
 from dissect_sesparse.source.folder import Folder
+from dissect_sesparse.target.registration import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -541,3 +544,76 @@ def test_option_parent_that_is_the_child(folder: Path) -> None:
     path = child(folder, "base.vmdk")
     with pytest.raises(SESparseError, match="loop"):
         open_chain(path, parent=path)
+
+
+# No command ends as if all was well
+
+
+@pytest.mark.parametrize("command", ["check", "recover", "report"])
+def test_commands_with_a_parent_of_another_cid(
+    folder: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = target_fixtures.small_chain(folder).write()
+    (folder / "vm.vmdk").unlink()
+    (folder / "vm-flat.vmdk").unlink()
+    mine = elsewhere(folder, "mine", OTHER)
+    uri = f"sesparse://{path.as_posix()}?parent={mine.as_posix()}"
+    out = {
+        "check": [],
+        "recover": ["-o", str(tmp_path / "out")],
+        "report": ["-o", str(tmp_path / "x.html"), "--no-files"],
+    }
+    assert cli.main([command, uri, *out[command]]) == (3 if command == "check" else 1)
+    assert "CID" in capsys.readouterr().out
+
+
+def test_a_parent_for_one_of_two_disks(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A URI is of the whole VM: the disk that lacks no parent opens without; where none lacks one, it is refused."""
+    first = target_fixtures.small_chain(folder, "a")
+    target_fixtures.small_chain(folder, "b").write()
+    first.write()
+    (folder / "vm.vmx").write_text(vmx(["a-000001.vmdk", "b-000001.vmdk"], "vm"))
+    place = tmp_path / "analyst"
+    place.mkdir()
+    for name in ("a.vmdk", "a-flat.vmdk"):
+        (folder / name).rename(place / name)
+    uri = f"sesparse://{(folder / 'vm.vmx').as_posix()}?parent={(place / 'a.vmdk').as_posix()}"
+    assert cli.main(["check", uri]) == 0
+    for name in ("a.vmdk", "a-flat.vmdk"):
+        (place / name).rename(folder / name)
+    capsys.readouterr()
+    assert cli.main(["check", uri.replace("analyst/a.vmdk", f"{folder.relative_to(tmp_path).as_posix()}/b.vmdk")]) == 1
+    assert "no link of the chain lacks a parent" in capsys.readouterr().err
+
+
+def test_a_child_keeps_the_parent_that_was_named(folder: Path, tmp_path: Path) -> None:
+    """Of a state above the link that lacks it, not of one below."""
+    chain = target_fixtures.small_chain(folder, deltas=2)
+    path = chain.write()
+    with open_chain(path) as whole:
+        expected = whole.read(0, 40960)
+    place = tmp_path / "a" / "analyst"
+    place.mkdir(parents=True)
+    for name in ("vm.vmdk", "vm-flat.vmdk"):
+        (folder / name).rename(place / name)
+    register()
+    target = Target.open(f"sesparse://{path.as_posix()}?parent={(place / 'vm.vmdk').as_posix()}")
+    children = list(target.open_children())
+    names = [
+        [link.name for link in child.disks[0].chain.links] if hasattr(child.disks[0], "chain") else []
+        for child in children
+    ]
+    assert ["vm-000001.vmdk", "vm.vmdk"] in names
+    assert target.disks[0].chain.read(0, 40960) == expected
+
+
+def test_descriptor_for_another_parent_than_its_own_wants(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The descriptor beside it is the evidence: a new one with a fitting CID would hide that it does not fit."""
+    target_fixtures.small_chain(folder).write()
+    mine = elsewhere(folder, "mine", OTHER)
+    arguments = ["descriptor", str(folder / "vm-000001-sesparse.vmdk"), "--parent"]
+    assert cli.main([*arguments, str(mine)]) == 1
+    out, err = capsys.readouterr()
+    assert "another disk" in err
+    assert out.splitlines()[1].startswith("# parentCID is ")
+    assert cli.main([*arguments, str(folder / "vm.vmdk")]) == 0

@@ -14,6 +14,7 @@ from dissect_sesparse.recovery.new_descriptor import new_descriptor, pieces_besi
 from dissect_sesparse.repair.rebuild import Capacity
 from dissect_sesparse.source.errors import ExtentError, OptionError, ParentError, SESparseError
 from dissect_sesparse.source.file import SECTOR
+from dissect_sesparse.source.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,10 @@ MAX_LISTED = 20
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a descriptor for an extent, or several, that lost their own. Exit codes: 0 printed, 1 refused."""
+    """Print a descriptor for an extent, or several, that lost their own.
+
+    Exit codes: 0 printed; 1 refused, or printed for another parent than the descriptor beside the extent wants.
+    """
     try:
         extents = [Path(extent) for extent in options.extent]
         named = _named(Path(options.parent)) if options.parent is not None else None
@@ -37,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         if len(pieces) > len(extents):
             _check_whole(pieces, parent)
         made = new_descriptor(pieces, parent)
+        doubt = _doubt(extents[0], parent)
     except SESparseError as e:
         _note(str(e))
         return 1
@@ -44,13 +49,31 @@ def run(options: argparse.Namespace) -> int:
     if len(pieces) > 1:
         told.append(f"{len(pieces)} extents, in this order: {', '.join(piece.path.name for piece in pieces)}")
     told.append(f"save it as {descriptor_name(extents[0])} beside copies of, or links to, the extent and its parent")
+    if doubt is not None:
+        told.append(doubt)
     for line in told:
         _note(line)
     # As bytes: the encoding of a console or a pipe is not the descriptor's, and line ends stay as they are.
     sys.stdout.flush()
-    sys.stdout.buffer.write(made.text.encode())
+    first, _, rest = made.text.partition("\n")
+    text = made.text if doubt is None else f"{first}\n# {printable(doubt)}\n{rest}"  # it is said wherever the text goes
+    sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
-    return 0
+    return 0 if doubt is None else 1
+
+
+def _doubt(extent: Path, parent: Path | None) -> str | None:
+    """What speaks against a parent: the extent's descriptor is there, and wants one with another content ID.
+
+    Then the new one would hide it: its ``parentCID`` is that of the parent that the user names.
+    """
+    own = descriptor_of(extent)
+    if own is None or parent is None:
+        return None
+    wanted = descriptor_at(own).parent_cid
+    if descriptor_at(parent).has_cid(wanted):
+        return None
+    return f"parentCID is {wanted or 'not given'} in {own.name}: {parent.name} is changed since, or another disk"
 
 
 def _pieces(extents: list[Path], parent: Path | None, sectors: int | None) -> list[Piece]:
