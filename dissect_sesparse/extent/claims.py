@@ -18,7 +18,7 @@ import numpy as np
 from dissect_sesparse.extent.backmap import Backmap
 from dissect_sesparse.extent.c_sesparse import TABLE_ENTRIES
 from dissect_sesparse.extent.engine import blocks_of, places_of, slots_of, states_of
-from dissect_sesparse.extent.entry import BARE_UNMAPPED, State
+from dissect_sesparse.extent.entry import BARE_UNMAPPED, State, encode_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 8192
 """Blocks of a group: 128 GiB of places, some 32 MiB of memory."""
-_PLACE_0 = State.ALLOCATED << 60
+_PLACE_0 = encode_entry(State.ALLOCATED)
 """The entry of an allocated grain that has place 0."""
 _ALLOCATED, _UNMAPPED, _AGAIN = 1, 2, 4
 """Flags of a place: an allocated entry names it, an unmapped one does, more than one does."""

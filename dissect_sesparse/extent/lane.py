@@ -31,6 +31,11 @@ def split(kind: int) -> tuple[State, int, bool]:
     return State(kind & 7), kind >> 4, kind & 8 != 0
 
 
+def lane_of(state: State, *, placed: bool = False) -> int:
+    """The lane of a state in the newest layer; where it has a place, that of place 0."""
+    return (state | (8 if placed else 0)) << 60
+
+
 def kind_of(state: State, *, placed: bool) -> int:
     """The kind of a state in the newest layer."""
     return state | (8 if placed else 0)

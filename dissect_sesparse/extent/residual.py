@@ -11,7 +11,7 @@ import numpy as np
 
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE
 from dissect_sesparse.extent.claims import CLAIMS, BareRule, Claim, Claims, has_bytes
-from dissect_sesparse.extent.engine import WORD, blocks_of, places_of, runs_of, states_of
+from dissect_sesparse.extent.engine import WORD, blocks_of, entries_of, places_of, runs_of, states_of
 from dissect_sesparse.extent.entry import BARE_UNMAPPED, State
 from dissect_sesparse.extent.sesparse import SESparseExtent
 
@@ -23,8 +23,6 @@ _GROUP = 4096
 """Blocks whose claims are looked up together: 64 GiB of places. Each group costs a pass over the tables, once."""
 _GROUPS = 4
 """Groups that are kept, 16 MiB each."""
-_TO_ALLOCATED = State.ALLOCATED << 60
-"""What an unmapped entry lacks to be an allocated one."""
 
 
 class ResidualExtent(SESparseExtent):
@@ -57,7 +55,7 @@ class ResidualExtent(SESparseExtent):
             here = inside & (groups == group)
             own[here] = self._group(group).claims_of(grains[here], chosen[here]) == CLAIMS.index(Claim.ALONE)
         shown = entries.copy()
-        shown[slots[own]] |= _TO_ALLOCATED
+        shown[slots[own]] = entries_of(State.ALLOCATED, places_of(chosen[own]))
         return shown
 
     def find(self, offset: int) -> tuple[State, int | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.base import Extent
 from dissect_sesparse.extent.entry import Run, State, merged
-from dissect_sesparse.extent.lane import LANES
+from dissect_sesparse.extent.lane import LANES, lane_of
 from dissect_sesparse.source.errors import ExtentError, Kind, UnreadableError
 from dissect_sesparse.source.file import SECTOR
 
@@ -229,13 +229,13 @@ class TableExtent(Extent):
         for first, end, _ in self._taken():
             invalid |= (places >= max(1, first - self._stored_sectors + 1)) & (places < end)
         lanes = np.where(places != 0, self._allocated(first_grain, places), 0).astype(WORD)
-        lanes[invalid] = State.INVALID << 60
-        lanes[zero] = State.ZERO << 60
+        lanes[invalid] = lane_of(State.INVALID)
+        lanes[zero] = lane_of(State.ZERO)
         return lanes
 
     def _allocated(self, first_grain: int, places: Words) -> Words:
         """The lanes of grains as if all were allocated: their entries are their places."""
-        return places | (0x8 | State.ALLOCATED) << 60
+        return places | lane_of(State.ALLOCATED, placed=True)
 
     def layer(self, start: int, count: int, lane: int, *, keep_unmapped: bool = False) -> Layer | None:
         from dissect_sesparse.extent.engine import Layer, spread
