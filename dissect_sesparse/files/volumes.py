@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
 
-CODE = "filesystem-unopened"
 MAX_FINDINGS = 100
 """Volumes of a disk that findings are yielded for."""
 MAX_PARTITION_TABLE = 16 << 20
@@ -128,8 +127,8 @@ def filesystem_findings(chain: Chain) -> Iterator[Finding]:
     for unopened, depths in list(found.items())[:MAX_FINDINGS]:
         also = f"; the same as of {len(depths) - 1} older links" if len(depths) > 1 else ""
         yield Finding(
-            CODE,
-            unopened.level,
+            "filesystem-unopened",
+            "info" if unopened.level == "info" else "warning",
             f"{unopened.message}{also}",
             depths[0],
             chain.links[depths[0]].path,
@@ -138,7 +137,12 @@ def filesystem_findings(chain: Chain) -> Iterator[Finding]:
             unopened.size,
         )
     if len(found) > MAX_FINDINGS:
-        yield Finding(CODE, "warning", f"{len(found) - MAX_FINDINGS} more volumes are not looked at, not listed", 0)
+        yield Finding(
+            "filesystem-unopened",
+            "warning",
+            f"{len(found) - MAX_FINDINGS} more volumes are not looked at, not listed",
+            0,
+        )
 
 
 def hidden(state: State, others: Sequence[Unopened]) -> str | None:
