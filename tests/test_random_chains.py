@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import oracle
+import pyarrow.parquet as pq
 import pytest
 import random_chains
 import trimmed_oracle
+from disks import flat, sparse, write_chain
+from sesparse_builder import ExtentBuilder
+
+from dissect_sesparse import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +74,25 @@ def test_all_shapes_are_met(tmp_path: Path) -> None:
         *("parent same", "parent different", "parent zero", "parent none", "parent None"),
     }
     assert {name for name in wanted if not met[name]} == set()
+
+
+@pytest.mark.parametrize("command", ["recover", "report", "check", "fleet"])
+def test_commands_on_a_parent_that_is_shorter(folder: Path, tmp_path: Path, command: str) -> None:
+    """A disk of two grains, the second trimmed, over a base of one: each command tells all of it."""
+    extent = ExtentBuilder(16)
+    extent.unmap(1, b"old".ljust(4096, b"."))
+    links = [[sparse(folder / "vm-sesparse.vmdk", extent)], [flat(folder / "base-flat.vmdk", 8)]]
+    path, out = write_chain(folder, links), tmp_path / "out"
+    if command == "check":
+        assert cli.main(["check", str(path)]) == 3, "the sizes differ, which is a warning"
+        return
+    more = {"fleet": ["--workers", "1", "--functions", "chain,unmapped"], "report": ["--no-files"]}.get(command, [])
+    assert cli.main([command, str(path), "-o", str(out), *more]) == 0
+    if command == "recover":
+        assert (out / "link0.raw").read_bytes() == bytes(4096) + b"old".ljust(4096, b".")
+        assert json.loads((out / "manifest.jsonl").read_text())["parent_state"] == "none"
+    elif command == "fleet":
+        (row,) = pq.ParquetFile(out / "parquet" / "unmapped" / "link0.parquet").read().to_pylist()
+        assert (row["offset"], row["size"], row["parent_state"]) == (4096, 4096, "none")
+    else:
+        assert 'title="4,096 bytes"' in out.read_text("utf-8")
