@@ -41,7 +41,8 @@ def any_encoding() -> None:
     """What the encoding of an output lacks is escaped: no name ends a command after its work."""
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # it flushes, and cannot where it was made of another file's number
+                reconfigure(errors="backslashreplace")
 
 
 def give_up_output() -> None:
