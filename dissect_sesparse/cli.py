@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read it has seen enough
         pass
     except Exception as e:
-        from dissect_sesparse.commands.opening import words_of
+        from dissect_sesparse.commands.opening import message_of
 
-        complain(command, words_of(e))
+        complain(command, message_of(e))
     finally:
         give_up_output()
     return FAILED

@@ -123,7 +123,7 @@ class Hold(WorkerPlugin):
     def setup(self, worker: object) -> None:
         from dissect_sesparse.fleet import work
 
-        original, count = work.line_of, 0
+        original, count = work.json_line, 0
 
         def line_of(vm: str, record: object) -> str:
             nonlocal count
@@ -137,7 +137,7 @@ class Hold(WorkerPlugin):
                     threading.Event().wait(100)  # until it is killed
             return original(vm, record)
 
-        work.line_of = line_of
+        work.json_line = line_of
 
 
 class Kill(WorkerPlugin):
@@ -151,11 +151,11 @@ class Kill(WorkerPlugin):
     def setup(self, worker: object) -> None:
         from dissect_sesparse.fleet import work
 
-        original = work.line_of
+        original = work.json_line
 
         def line_of(vm: str, record: object) -> str:
             if vm == self.vm:
                 kill(os.getpid())
             return original(vm, record)
 
-        work.line_of = line_of
+        work.json_line = line_of

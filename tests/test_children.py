@@ -551,7 +551,7 @@ def test_list_that_is_too_large(folder: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_opening_reads_no_list(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dissect_sesparse.target.tree.states_of", lambda target: pytest.fail("asked for nothing"))
+    monkeypatch.setattr("dissect_sesparse.target.tree.snapshot_states", lambda target: pytest.fail("asked for nothing"))
     target = Target.open(example)
     assert [path.name for path in target.fs.path("/").glob("*sesparse*")] == ["$sesparse$"]
     assert target.fs.path("/$sesparse$/snapshots").is_dir()

@@ -13,7 +13,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import FINDING_CASES, GRAINS, NEWEST, SECTORS, SIZE, UNKNOWN_STATE, small_chain
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.chain.reader import MAX_TOLD
+from dissect_sesparse.chain.reader import MAX_LISTED
 from dissect_sesparse.findings.findings import MAX_EACH, Finding, findings, opening_findings
 
 if TYPE_CHECKING:
@@ -415,14 +415,14 @@ def test_many_invalid_entries(folder: Path) -> None:
 
 def test_many_unreadable_ranges(folder: Path) -> None:
     chain = small_chain(folder)
-    grains = range(100, 100 + 2 * (MAX_TOLD + 50), 2)
+    grains = range(100, 100 + 2 * (MAX_LISTED + 50), 2)
     for grain in grains:
         chain.links[-1].extent.set_entry(grain, UNKNOWN_STATE)
     with open_chain(chain.write(), unreadable="zero") as opened:
         for _ in range(2):
             opened.read(0, SIZE)
         found = [f for f in findings(opened) if f.code == "unreadable"]
-    assert [f.offset for f in found] == [*(grain * 4096 for grain in grains[:MAX_TOLD]), None]
+    assert [f.offset for f in found] == [*(grain * 4096 for grain in grains[:MAX_LISTED]), None]
     assert "50 more" in found[-1].message
 
 

@@ -46,10 +46,10 @@ from sesparse_builder import vmx
 from target_fixtures import small_chain, snapshot_of
 
 from dissect_sesparse import cli, fleet
-from dissect_sesparse.commands.opening import words_of
+from dissect_sesparse.commands.opening import message_of
 from dissect_sesparse.fleet import cluster, collect, driver, plan, work
 from dissect_sesparse.fleet.data import FleetError, Vm
-from dissect_sesparse.fleet.folder import FleetFolder, name_vms, whole
+from dissect_sesparse.fleet.folder import FleetFolder, name_vms, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +212,7 @@ def test_split_disks(
     case: Path, whole_run: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut wherever they can be, they give the same."""
-    tasks: list[work.Piece] = []
+    tasks: list[work.Share] = []
     original = work._tasks
 
     def counted(settings: object, chains: object) -> Iterator:
@@ -405,7 +405,7 @@ def test_files_are_whole_or_not_there(
 
     def full(path: Path, schema: object, rows: Iterator) -> None:
         if path.parent.name == "vm01" and path.name == "findings.parquet":
-            with whole(path) as fh:
+            with write_whole(path) as fh:
                 fh.write(b"PAR1")
                 raise OSError(28, "No space left on device")
         write_table(path, schema, rows)
@@ -552,12 +552,12 @@ def test_no_dashboard_unless_asked(
 
 def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with driver.progress_bar(2) as tell:
+    with driver.fleet_progress(2) as tell:
         tell({"vm": "web01"}, False)
         tell({"vm": "web02"}, True)
     assert "2/2" in capsys.readouterr().err
     monkeypatch.setattr(driver, "tqdm", None)
-    with driver.progress_bar(2) as tell:
+    with driver.fleet_progress(2) as tell:
         tell({"vm": "web01"}, False)
     assert capsys.readouterr().err == ""
 
@@ -640,7 +640,7 @@ def test_interrupted_at_the_keyboard(case: Path, tmp_path: Path) -> None:
 
 
 def find(*patterns: object) -> list[str]:
-    return [Path(path).name if inside is None else inside for path, inside in plan.find(map(str, patterns))]
+    return [Path(path).name if inside is None else inside for path, inside in plan.find_vms(map(str, patterns))]
 
 
 def test_patterns(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -804,7 +804,7 @@ def test_text_that_is_none() -> None:
     """A file name of Linux need not be text: what is written can be read by any program."""
     from dissect_sesparse.target.records import FindingRecord
 
-    row = json.loads(work.line_of("vm", FindingRecord(message="caf\udce9 \U0001f600", source="/x/\udcff")))
+    row = json.loads(work.json_line("vm", FindingRecord(message="caf\udce9 \U0001f600", source="/x/\udcff")))
     assert row["message"] == "caf\\udce9 \U0001f600"
     assert row["source"] == "/x/\\udcff"
     assert work._text(["\udce9", {"a": "\udce9"}, 1]) == ["\\udce9", {"a": "\\udce9"}, 1]
@@ -814,9 +814,9 @@ def test_errors_that_are_told() -> None:
     inner = ValueError("inner")
     outer = RuntimeError("outer")
     outer.__cause__ = inner
-    assert words_of(outer) == "unexpected ValueError: inner"
-    assert words_of(OSError("gone")) == "gone"
-    assert words_of(MemoryError()) == "unexpected MemoryError: MemoryError"
+    assert message_of(outer) == "unexpected ValueError: inner"
+    assert message_of(OSError("gone")) == "gone"
+    assert message_of(MemoryError()) == "unexpected MemoryError: MemoryError"
 
 
 # The command

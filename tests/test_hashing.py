@@ -18,8 +18,8 @@ from sesparse_builder import ExtentBuilder, write_flat
 
 from dissect_sesparse import cli, open_chain
 from dissect_sesparse.chain import hashing
-from dissect_sesparse.chain.hashing import BLOCK, Holes, digests, sha256_of_blocks
-from dissect_sesparse.chain.summary import digest
+from dissect_sesparse.chain.hashing import HASH_BLOCK, Holes, digests, sha256_of_blocks
+from dissect_sesparse.chain.summary import link_digest
 from dissect_sesparse.recovery.inputs import hashed, look_at
 from dissect_sesparse.recovery.recover import recover
 from dissect_sesparse.source.errors import FileError
@@ -34,12 +34,12 @@ TIB = 2**31
 
 def random_file(path: Path, rng: random.Random) -> bytes:
     """A file with data here and there, zeros that are no hole among them, at odd places; its bytes."""
-    size = rng.choice((1, 511, BLOCK, BLOCK * 3, BLOCK * 5 + 1, BLOCK * 9 - 7))
+    size = rng.choice((1, 511, HASH_BLOCK, HASH_BLOCK * 3, HASH_BLOCK * 5 + 1, HASH_BLOCK * 9 - 7))
     with path.open("wb") as fh:
         fh.truncate(size)
         for _ in range(rng.randrange(6)):
             start = rng.randrange(size)
-            length = min(size - start, rng.choice((1, 4096, 70_000, BLOCK)))
+            length = min(size - start, rng.choice((1, 4096, 70_000, HASH_BLOCK)))
             fh.seek(start)
             fh.write(bytes(length) if rng.random() < 0.3 else rng.randbytes(length))
     return path.read_bytes()
@@ -48,9 +48,9 @@ def random_file(path: Path, rng: random.Random) -> bytes:
 def list_of_blocks(data: bytes) -> str:
     """As the module says it, one block at a time."""
     lines = ""
-    for start in range(0, len(data), BLOCK):
-        block = data[start : start + BLOCK]
-        if len(block) < BLOCK or any(block):
+    for start in range(0, len(data), HASH_BLOCK):
+        block = data[start : start + HASH_BLOCK]
+        if len(block) < HASH_BLOCK or any(block):
             lines += f"{start} {hashlib.sha256(block).hexdigest()}\n"
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -96,13 +96,13 @@ def test_few_holes_and_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = tmp_path / "file"
     with path.open("wb") as fh:
         fh.write(b"data")
-        fh.truncate(64 * BLOCK)
+        fh.truncate(64 * HASH_BLOCK)
     few = hashed(look_at(path), None, lambda _: None)
     assert (few.sha256, few.sha256_blocks) == (hashlib.sha256(path.read_bytes()).hexdigest(), None)
-    monkeypatch.setattr(hashing, "MAX_HOLES", BLOCK)
+    monkeypatch.setattr(hashing, "MAX_HOLES", HASH_BLOCK)
     many = hashed(look_at(path), None, lambda _: None)
     assert (many.sha256, many.sha256_blocks) == (None, list_of_blocks(path.read_bytes()))
-    monkeypatch.setattr(hashing, "MAX_SHARE", 64 * BLOCK)  # it holds enough for so many
+    monkeypatch.setattr(hashing, "MAX_SHARE", 64 * HASH_BLOCK)  # it holds enough for so many
     assert hashed(look_at(path), None, lambda _: None) == few
 
 
@@ -170,4 +170,4 @@ def test_no_digest_of_a_link_that_is_mostly_holes(folder: Path) -> None:
     """Its record has none rather than one that takes days; where holes are few it has all three."""
     with open_chain(huge(folder, 1)) as chain:
         with pytest.raises(FileError, match="--hash-holes"):
-            digest(chain.links[1])
+            link_digest(chain.links[1])

@@ -27,7 +27,7 @@ from dissect_sesparse.findings.findings import findings
 from dissect_sesparse.source.errors import FileError, SESparseError
 from dissect_sesparse.source.file import EvidenceFile
 from dissect_sesparse.source.folder import Folder
-from dissect_sesparse.target.machine import states_of
+from dissect_sesparse.target.machine import snapshot_states
 from dissect_sesparse.target.registration import register
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def look_at_vm(path: Path) -> None:
     for unreadable in ("error", "zero"):
         with suppress(Error, SESparseError):
             target = Target.open(f"sesparse://{path.as_posix()}?unreadable={unreadable}")
-            states_of(target)
+            snapshot_states(target)
             for _, child in target.list_children():
                 with suppress(Error, SESparseError):
                     target.open_child(child.path)

@@ -12,7 +12,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, descriptor, grain_data
 from target_fixtures import NEWEST, SECTORS, SIZE, UNKNOWN_STATE, small_chain
 
 from dissect_sesparse import UnreadableError, open_chain
-from dissect_sesparse.chain.summary import digest, summaries
+from dissect_sesparse.chain.summary import link_digest, summaries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_digest(folder: Path) -> None:
         for link, name in zip(opened.links, ["vm-000001-sesparse.vmdk", "vm-flat.vmdk"]):
             data = (folder / name).read_bytes()
             hashes = [hashlib.new(kind, data).hexdigest() for kind in ("md5", "sha1", "sha256")]
-            assert digest(link) == tuple(hashes)
+            assert link_digest(link) == tuple(hashes)
 
 
 def test_digest_of_several_extents(folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_digest_of_several_extents(folder: Path) -> None:
         (summary,) = summaries(opened)
         assert summary.zero == 8192 * 512
         data = b"".join((folder / f"{name}-sesparse.vmdk").read_bytes() for name in ("a", "b"))
-        assert digest(opened.links[0])[2] == hashlib.sha256(data).hexdigest()
+        assert link_digest(opened.links[0])[2] == hashlib.sha256(data).hexdigest()
 
 
 def test_digest_of_a_file_that_shrinks(folder: Path) -> None:
@@ -107,4 +107,4 @@ def test_digest_of_a_file_that_shrinks(folder: Path) -> None:
         with (folder / "vm-000001-sesparse.vmdk").open("r+b") as fh:
             fh.truncate(5 * 1024 * 1024)
         with pytest.raises(UnreadableError, match="vm-000001-sesparse"):
-            digest(opened.links[0])
+            link_digest(opened.links[0])

@@ -9,7 +9,7 @@ import struct
 import pytest
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.extent.backmap import named_by, names
+from dissect_sesparse.extent.backmap import named_by, names_entry
 from dissect_sesparse.extent.entry import BackmapWord
 from dissect_sesparse.extent.header import Region, read_header
 from dissect_sesparse.extent.metadata import Metadata
@@ -80,9 +80,9 @@ def test_single_entries() -> None:
     assert view.word(5000) == 1 << 60 | 7 << 48 | 1
     assert (view.word(71), view.word(1 << 40)) == (0, None)
     assert [view.bit(n) for n in (69, 70, 71, 5000)] == [False, True, False, True]
-    assert names(view, view.word(5000), 1, 7)
-    assert names(view, BackmapWord.of(0, 7), 1, 7), "slice 0 is described by table 1"
-    assert not names(view, view.word(5000), 0, 8)
-    assert not names(view, BackmapWord(0), 0, 0)
-    assert not names(view, BackmapWord(2 << 60 | 7 << 48 | 1), 1, 7)
+    assert names_entry(view, view.word(5000), 1, 7)
+    assert names_entry(view, BackmapWord.of(0, 7), 1, 7), "slice 0 is described by table 1"
+    assert not names_entry(view, view.word(5000), 0, 8)
+    assert not names_entry(view, BackmapWord(0), 0, 0)
+    assert not names_entry(view, BackmapWord(2 << 60 | 7 << 48 | 1), 1, 7)
     assert sorted(named_by(view, view.word(5000))) == [0, view.raw_entry(1, 7)]

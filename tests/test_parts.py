@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     ("function", "cut", "counts_type"),
     [
         (unmapped, parts_of_unmapped, unmapped_module.Counts),
-        (unreferenced, parts_of_unreferenced, unreferenced_module.Counts),
+        (unreferenced, parts_of_unreferenced, unreferenced_module.SkippedGrains),
     ],
 )
 def test_together_they_are_the_whole(

@@ -213,7 +213,7 @@ def test_list_of_a_template(tmp_path: Path) -> None:
 
 def test_many(vm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FILES", 20)
-    monkeypatch.setattr(module, "MAX_TOLD", 5)
+    monkeypatch.setattr(module, "MAX_LISTED", 5)
     for number in range(30):
         encrypted(vm.parent / f"a{number:02}.vmdk")
     found = told(vm)
@@ -233,11 +233,11 @@ def test_the_log_of_a_target_says_so(vm: Path, caplog: pytest.LogCaptureFixture)
     """Where snapshots are listed, a list that cannot be read is not the same as none."""
     from dissect.target import Target
 
-    from dissect_sesparse.target.machine import states_of
+    from dissect_sesparse.target.machine import snapshot_states
 
     (vm.parent / "vm.vmx").write_text(vmx([vm.name], "vm"), encoding="utf-8")
     encrypted(vm.parent / "vm.vmsd")
     target = Target.open(vm.parent / "vm.vmx")
-    states_of(target)
+    snapshot_states(target)
     assert "vm.vmsd" in caplog.text
     assert "no text of its kind" in caplog.text

@@ -11,7 +11,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, grain_data
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.trimmed.unmapped import unmapped
-from dissect_sesparse.trimmed.unreferenced import Counts, UnreferencedRun, unreferenced
+from dissect_sesparse.trimmed.unreferenced import SkippedGrains, UnreferencedRun, unreferenced
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,11 +109,11 @@ def test_end_mark_and_zeros(folder: Path) -> None:
     extent.allocate(2, bytes(4096))
     extent.free(1)
     extent.free(2)
-    counts = Counts()
+    counts = SkippedGrains()
     with open_chain(chain.write()) as opened:
         (run,) = unreferenced(opened, counts=counts)
     assert run.place == extent.grain_offset(1)
-    assert counts == Counts(4096 - 2, 0)
+    assert counts == SkippedGrains(4096 - 2, 0)
 
 
 def test_lone_extent(tmp_path: Path) -> None:

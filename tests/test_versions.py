@@ -16,7 +16,7 @@ from dissect.target.filesystem import VirtualFilesystem
 from dissect.target.helpers.fsutil import TargetPath
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.files.versions import disks_of, volume_of
+from dissect_sesparse.files.versions import disks_below, volume_of
 from dissect_sesparse.source.folder import same_file
 
 
@@ -25,7 +25,7 @@ def test_files_are_told_under_their_volume(folder: Path, as_list: bool) -> None:
     """Whether a volume has its disk, or a list of disks, as after dissect.target 3.25."""
     target = Target.open(target_fixtures.two_disks(folder, ExtentBuilder(target_fixtures.EXAMPLE_SECTORS)))
     for volume in target.volumes:
-        (disk,) = disks_of(volume)
+        (disk,) = disks_below(volume)
         volume.disk = [disk] if as_list else disk
     mounts = {name: target_fixtures.disk_of(fs.volume) for name, fs in target.fs.mounts.items() if fs.volume}
     records = list(target.sesparse.files())
@@ -38,13 +38,13 @@ def test_one_and_several_below() -> None:
         disk = volume = None
 
     thing = Thing()
-    assert disks_of(thing) == disks_of(object()) == []
+    assert disks_below(thing) == disks_below(object()) == []
     assert volume_of(thing) is None
     thing.disk = thing.volume = ["a", "b"]
-    assert disks_of(thing) == ["a", "b"]
+    assert disks_below(thing) == ["a", "b"]
     assert volume_of(thing) == "a"
     thing.disk = thing.volume = "a"
-    assert disks_of(thing) == ["a"]
+    assert disks_below(thing) == ["a"]
     assert volume_of(thing) == "a"
 
 

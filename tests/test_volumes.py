@@ -19,7 +19,7 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, vmx
 from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.cli import main
 from dissect_sesparse.files import volumes
-from dissect_sesparse.files.volume_kinds import emptiness, kind_of
+from dissect_sesparse.files.volume_kinds import emptiness, volume_kind
 from dissect_sesparse.files.volumes import filesystem_findings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ BLKID = {
 
 
 def kind(volume: bytes) -> str | None:
-    found = kind_of(lambda offset, size: volume[offset : offset + size], len(volume))
+    found = volume_kind(lambda offset, size: volume[offset : offset + size], len(volume))
     return found.name if found is not None else None
 
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.source.file import EvidenceFile
 
-BLOCK = 1 << 20
+HASH_BLOCK = 1 << 20
 MAX_HOLES = 32 << 30
 """Bytes of holes that are hashed whatever else the file holds: a minute or less."""
 MAX_SHARE = 4
 """So many times the bytes that the file holds its holes may have."""
-_ZEROS = bytes(BLOCK)
+_ZEROS = bytes(HASH_BLOCK)
 
 
 class Holes:
@@ -96,11 +96,11 @@ def chunks(holes: Holes) -> Iterator[bytes]:
     position = 0
     for start, end in chained(holes.data(), [(holes.file.size, holes.file.size)]):
         while position < start:
-            size = min(BLOCK, start - position)
+            size = min(HASH_BLOCK, start - position)
             yield _ZEROS[:size]
             position += size
         while position < end:
-            size = min(BLOCK, end - position)
+            size = min(HASH_BLOCK, end - position)
             yield holes.file.read(position, size)
             position += size
 
@@ -117,8 +117,8 @@ def sha256_of_blocks(holes: Holes, tell: Callable[[int], None] = lambda _: None)
     """
     file, sha256, position = holes.file, hashlib.sha256(), 0
     for number in _blocks(holes):
-        start = number * BLOCK
-        data = file.read(start, min(BLOCK, file.size - start))
+        start = number * HASH_BLOCK
+        data = file.read(start, min(HASH_BLOCK, file.size - start))
         if data != _ZEROS:
             sha256.update(f"{start} {hashlib.sha256(data).hexdigest()}\n".encode())
         tell(start + len(data) - position)
@@ -131,8 +131,8 @@ def _blocks(holes: Holes) -> Iterator[int]:
     """The numbers of the blocks that have any data, and of the last one if it is shorter; each once, in order."""
     last = -1
     for start, end in holes.data():
-        first = max(start // BLOCK, last + 1)
-        yield from range(first, -(-end // BLOCK))
-        last = max(last, -(-end // BLOCK) - 1)
-    if holes.file.size % BLOCK and last < holes.file.size // BLOCK:
-        yield holes.file.size // BLOCK
+        first = max(start // HASH_BLOCK, last + 1)
+        yield from range(first, -(-end // HASH_BLOCK))
+        last = max(last, -(-end // HASH_BLOCK) - 1)
+    if holes.file.size % HASH_BLOCK and last < holes.file.size // HASH_BLOCK:
+        yield holes.file.size // HASH_BLOCK

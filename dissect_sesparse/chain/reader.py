@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CACHE_SIZE = 4 * 1024 * 1024
 """Bytes of resolved windows that are kept, about."""
-MAX_TOLD = 100
+MAX_LISTED = 100
 """Unreadable ranges that are listed; beyond, they are counted."""
 MAX_REMEMBERED = 100_000
 """Unreadable ranges that are not counted again when they are read again."""
@@ -61,7 +61,7 @@ class Unreadable:
             self._offsets.add(error.offset)
         self.count += 1
         self.size += error.size or 0
-        if len(self.first) < MAX_TOLD:
+        if len(self.first) < MAX_LISTED:
             self.first.append(error)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.link import Link
     from dissect_sesparse.vm.snapshots import Snapshot
 
-STATES = ("clean", "replayed", "dirty", "salvaged")
+LINK_STATES = ("clean", "replayed", "dirty", "salvaged")
 """Of a link: that of its worst extent, by this order."""
 
 
@@ -54,11 +54,11 @@ def summaries(chain: Chain) -> Iterator[LinkSummary]:
 
 
 def state_of(link: Link) -> str:
-    """One of :data:`STATES`."""
-    return max((extent.state for extent in link.sesparse_extents), key=STATES.index, default="clean")
+    """One of :data:`LINK_STATES`."""
+    return max((extent.state for extent in link.sesparse_extents), key=LINK_STATES.index, default="clean")
 
 
-def digest(link: Link, *, holes: bool = False) -> tuple[str, str, str]:
+def link_digest(link: Link, *, holes: bool = False) -> tuple[str, str, str]:
     """MD5, SHA-1 and SHA-256 of the files of a link's extents, one after the other.
 
     Args:

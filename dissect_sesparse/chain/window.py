@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE
 from dissect_sesparse.extent.entry import Run, State
-from dissect_sesparse.extent.lane import LANES, MAX_LAYERS, kind_of, split
+from dissect_sesparse.extent.lane import LANES, MAX_LAYERS, lane_kind, split
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.source.file import SECTOR
 
@@ -89,10 +89,10 @@ class Window:
             yield Run(begin, until - begin, state, self.places[number] if placed else None, self.source(kind))
 
 
-def whole(start: int, end: int, run: Run, sources: list[Placed]) -> Window:
+def whole_window(start: int, end: int, run: Run, sources: list[Placed]) -> Window:
     """A window that is one run of the newest of its sources."""
     placed = run.place is not None
-    return Window(start, end, (0,), (kind_of(run.state, placed=placed),), (run.place or 0,), sources)
+    return Window(start, end, (0,), (lane_kind(run.state, placed=placed),), (run.place or 0,), sources)
 
 
 def lane_size(links: Sequence[Link], size: int) -> int:
@@ -145,7 +145,7 @@ class Resolver:
         for placed in self.overlapping(start, end):
             covers = placed.start <= start and placed.end >= end
             if covers and not sources and (run := placed.extent.only_run(start - placed.start, end - start)):
-                return whole(start, end, run, [placed])
+                return whole_window(start, end, run, [placed])
             if (layer := self._layer(placed, start, end, count, keep_unmapped=keep_unmapped)) is None:
                 continue
             if len(sources) == MAX_LAYERS:
@@ -156,7 +156,7 @@ class Resolver:
             if not overlay.left:
                 break
         if overlay is None:
-            return whole(start, end, Run(start, end - start, State.UNALLOCATED, None), [])
+            return whole_window(start, end, Run(start, end - start, State.UNALLOCATED, None), [])
         firsts, kinds, places = engine.find_runs(overlay.lanes(), self.lane // SECTOR)
         starts = (firsts * self.lane).astype("u4")
         uniform = bool((kinds == kinds[0]).all())

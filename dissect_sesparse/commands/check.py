@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain as chained
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import OpenMachine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.findings.findings import Once, findings
 from dissect_sesparse.source.errors import SESparseError
@@ -42,14 +42,14 @@ class Check(Work):
     name = "check"
     writes = False
 
-    def machine(self, machine: Machine) -> Iterator[str]:
+    def machine(self, machine: OpenMachine) -> Iterator[str]:
         once = Once()  # what is about the whole machine
         for source in machine.sources:
             yield from self._disk(machine, source, once)
         for other in machine.others:
             yield f"{other['disk']}: {other['state']}: {other['reason']}"
 
-    def _disk(self, machine: Machine, source: Source, once: Once) -> Iterator[str]:
+    def _disk(self, machine: OpenMachine, source: Source, once: Once) -> Iterator[str]:
         found: list[Finding] = []
         error = None
         try:

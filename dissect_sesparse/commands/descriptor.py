@@ -19,7 +19,7 @@ from dissect_sesparse.source.text import printable
 if TYPE_CHECKING:
     import argparse
 
-    from dissect_sesparse.recovery.new_descriptor import Piece
+    from dissect_sesparse.recovery.new_descriptor import ExtentPiece
 
 MAX_LISTED = 20
 """Candidates that are listed."""
@@ -76,7 +76,7 @@ def _doubt(extent: Path, parent: Path | None) -> str | None:
     return f"parentCID is {wanted or 'not given'} in {own.name}: {parent.name} is changed since, or another disk"
 
 
-def _pieces(extents: list[Path], parent: Path | None, sectors: int | None) -> list[Piece]:
+def _pieces(extents: list[Path], parent: Path | None, sectors: int | None) -> list[ExtentPiece]:
     """The extents with their capacities; that of one whose header is destroyed by what else tells it.
 
     Raises:
@@ -95,7 +95,7 @@ def _pieces(extents: list[Path], parent: Path | None, sectors: int | None) -> li
     return [read_piece(piece.path, capacities) if piece.capacity is None else piece for piece in pieces]
 
 
-def _check_whole(pieces: list[Piece], parent: Path | None) -> None:
+def _check_whole(pieces: list[ExtentPiece], parent: Path | None) -> None:
     """Extents that were found by their numbers: only the size of the parent tells that none is missing at the end.
 
     Raises:
@@ -127,7 +127,7 @@ def _named(path: Path) -> Path:
     return path
 
 
-def _found(pieces: list[Piece]) -> tuple[Path, str]:
+def _found(pieces: list[ExtentPiece]) -> tuple[Path, str]:
     """The only parent that the extents can have, by all that is known, and why.
 
     Raises:

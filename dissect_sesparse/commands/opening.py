@@ -37,7 +37,7 @@ def ours(error: BaseException | None) -> SESparseError | None:
     return error
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says to the user: the one of this package, or the innermost, where dissect's only say that it failed.
 
     One that nobody foresaw says what it is, and where it happened.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.commands.opening import with_files
-from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import OpenMachine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.files.deleted import FILE_STATES
 from dissect_sesparse.files.not_looked import counted
 from dissect_sesparse.recovery.recover import recover
-from dissect_sesparse.recovery.state import NAME
+from dissect_sesparse.recovery.state import STATE_FILE
 from dissect_sesparse.recovery.writing import RecoverError
 from dissect_sesparse.source.folder import refuse_irregular
 
@@ -36,11 +36,11 @@ class Recover(Work):
 
     def begin(self) -> None:
         refuse_irregular(self.options.output)
-        if self.several and self.options.output.joinpath(NAME).exists():
+        if self.several and self.options.output.joinpath(STATE_FILE).exists():
             problem = "one machine was recovered into it, and now there are several"
             raise RecoverError(problem, file=self.options.output, advice="use another folder")
 
-    def machine(self, machine: Machine) -> Iterator[str]:
+    def machine(self, machine: OpenMachine) -> Iterator[str]:
         folder = self.options.output / machine.name if self.several else self.options.output
         sources = list(map(with_files, machine.sources)) if self.options.files else machine.sources
         recovery = recover(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.opening import with_files
-from dissect_sesparse.commands.runner import Machine, Work
+from dissect_sesparse.commands.runner import OpenMachine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.recovery.state import refuse_inside
 from dissect_sesparse.recovery.writing import OutputFolder, RecoverError
@@ -43,7 +43,7 @@ class PageWork(Work):
         _check(self.options.output, replace=self.options.force)
         from dissect_sesparse.report import render as _  # noqa: F401  # without jinja2 nothing is read in vain
 
-    def machine(self, machine: Machine) -> Iterator[str]:
+    def machine(self, machine: OpenMachine) -> Iterator[str]:
         """Take its disks: the page is made when all are there."""
         before = f"{machine.name}: " if self.several else ""
         for source in machine.sources:

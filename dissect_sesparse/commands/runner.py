@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, words_of
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, message_of
 from dissect_sesparse.commands.outcome import FAILED, Outcome
 from dissect_sesparse.commands.output import complain, progress_bar, say
 from dissect_sesparse.recovery.safe_name import told_apart
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Machine:
+class OpenMachine:
     """A machine whose disks are open. When its target goes, so do they."""
 
     label: str
@@ -71,7 +71,7 @@ class Work:
             SESparseError: To refuse it.
         """
 
-    def machine(self, machine: Machine) -> Iterable[str]:
+    def machine(self, machine: OpenMachine) -> Iterable[str]:
         """Do it with one machine; gives the lines that are said."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ def run(work: Work) -> int:
     except BrokenPipeError:
         raise
     except Exception as e:
-        complain(work.name, words_of(e))
+        complain(work.name, message_of(e))
         return FAILED
     return work.outcome.code
 
@@ -135,12 +135,12 @@ def _run(work: Work, opened: ExitStack) -> None:
 
 def _find(work: Work) -> list[Found]:
     """All machines, each once."""
-    from dissect_sesparse.target.loaders import find
+    from dissect_sesparse.target.loaders import machines_named
 
     found: dict[tuple[str, str], Found] = {}
     for spec in work.options.targets:
         try:
-            machines = find(spec)
+            machines = machines_named(spec)
             if not machines:
                 raise FileError("no machine in it", file=spec)
         except Exception as e:
@@ -152,7 +152,7 @@ def _find(work: Work) -> list[Found]:
     return list(found.values())
 
 
-def _open(found: Found, name: str, work: Work) -> Machine | None:
+def _open(found: Found, name: str, work: Work) -> OpenMachine | None:
     """Open a machine; of one that was found in a folder and has no disk of ours, only say that."""
     target = found.open()
     sources, others = disks_of(target, found.label, at_least=0 if not found.named else 1)
@@ -163,7 +163,7 @@ def _open(found: Found, name: str, work: Work) -> Machine | None:
         if other["state"] == "failed":
             work.outcome.not_all(f"{found.label}: {other['disk']}: {other['reason']}")
     files = [*files_of(loader_of(target)), *([found.archive] if found.archive is not None else [])]
-    return Machine(found.label, name, target, sources, others, files)
+    return OpenMachine(found.label, name, target, sources, others, files)
 
 
 def _place(found: Found) -> str:
@@ -172,14 +172,14 @@ def _place(found: Found) -> str:
     return label.replace("\\", "/").replace(": ", "/")
 
 
-def _close(machine: Machine) -> None:
+def _close(machine: OpenMachine) -> None:
     for disk in machine.target.disks:
         with contextlib.suppress(Exception):
             disk.close()
 
 
 def _left_out(work: Work, label: str, error: Exception) -> None:
-    words = words_of(error)
+    words = message_of(error)
     line = words if words.startswith(label) else f"{label}: {words}"
     work.outcome.not_all(line)
     work.left_out(label, words)

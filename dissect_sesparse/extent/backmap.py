@@ -110,7 +110,7 @@ class Backmap:
         return np.where(inside, self._directory[np.where(inside, indexes, 0)], -1).astype(np.int64)
 
 
-def names(metadata: Metadata, word: BackmapWord | None, index: int, slot: int) -> bool:
+def names_entry(metadata: Metadata, word: BackmapWord | None, index: int, slot: int) -> bool:
     """Whether a word is that of an entry: its table number is the table's index, or the table."""
     if not word or not word.is_valid or word.slot != slot:
         return False

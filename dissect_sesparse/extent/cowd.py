@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.c_vmdk import COWD_MAGIC, COWD_TABLE_ENTRIES, c_vmdk
-from dissect_sesparse.extent.header import Region
+from dissect_sesparse.extent.header import Region, read_struct
 from dissect_sesparse.extent.sector_tables import (
     MAX_GRAIN_SECTORS,
-    Layout,
     TableExtent,
+    TableLayout,
     is_power_of_two,
-    read_struct,
     refusal,
 )
 from dissect_sesparse.source.file import SECTOR
@@ -30,7 +29,7 @@ MAX_SPARE_ENTRIES = 1 << 18
 """How many more directory entries (1 MiB) than the capacity needs are accepted; more belong to another disk."""
 
 
-def read_cowd_layout(file: EvidenceFile, *, allow_truncated: bool = False) -> tuple[Layout, Any]:
+def read_cowd_layout(file: EvidenceFile, *, allow_truncated: bool = False) -> tuple[TableLayout, Any]:
     """Read and check the header.
 
     Args:
@@ -55,7 +54,7 @@ def read_cowd_layout(file: EvidenceFile, *, allow_truncated: bool = False) -> tu
     if directory.end > file.size and not allow_truncated:
         problem = f"the directory has {directory.size} bytes, the file ends at byte {file.size:#x}"
         raise refusal(file, header, "gdOffset", "a directory inside the file", problem)
-    layout = Layout(
+    layout = TableLayout(
         capacity=header.numSectors * SECTOR,
         grain_size=header.grainSize * SECTOR,
         table_entries=COWD_TABLE_ENTRIES,

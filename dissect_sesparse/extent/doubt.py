@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-ADVICE = "unreadable=zero shows zeros there, and reports it"
+ZEROS_ADVICE = "unreadable=zero shows zeros there, and reports it"
 
 
 class Doubt(NamedTuple):

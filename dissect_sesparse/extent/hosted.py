@@ -17,15 +17,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.c_vmdk import GD_AT_END, HOSTED_MAGIC, LINE_ENDS, c_vmdk
+from dissect_sesparse.extent.doubt import ZEROS_ADVICE
 from dissect_sesparse.extent.entry import State
-from dissect_sesparse.extent.header import MAX_CAPACITY_SECTORS, Region
+from dissect_sesparse.extent.header import MAX_CAPACITY_SECTORS, Region, read_struct
 from dissect_sesparse.extent.sector_tables import (
-    ADVICE,
     MAX_GRAIN_SECTORS,
-    Layout,
     TableExtent,
+    TableLayout,
     is_power_of_two,
-    read_struct,
     refusal,
 )
 from dissect_sesparse.source.errors import ExtentError, Kind, UnreadableError
@@ -56,7 +55,7 @@ class HostedHeader:
     """What the header says, or the footer in its place, checked."""
 
     version: int
-    layout: Layout
+    layout: TableLayout
     compressed: bool
     """Whether grains are compressed, each behind a marker."""
     unclean_shutdown: int
@@ -104,7 +103,7 @@ def read_hosted_header(file: EvidenceFile, *, allow_truncated: bool = False) -> 
     if header.descriptorOffset and header.descriptorSize:
         metadata.append(Region("descriptor", header.descriptorOffset * SECTOR, header.descriptorSize * SECTOR))
     directory = _directory(file, header, metadata, allow_truncated=allow_truncated)
-    layout = Layout(
+    layout = TableLayout(
         capacity=header.capacity * SECTOR,
         grain_size=header.grainSize * SECTOR,
         table_entries=header.numGTEsPerGT,
@@ -316,6 +315,6 @@ class HostedExtent(TableExtent):
             value=value,
             expected=expected,
             source_offset=offset,
-            advice=ADVICE,
+            advice=ZEROS_ADVICE,
             kind=Kind.INVALID,
         )

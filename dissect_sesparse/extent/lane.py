@@ -36,6 +36,6 @@ def lane_of(state: State, *, placed: bool = False) -> int:
     return (state | (8 if placed else 0)) << 60
 
 
-def kind_of(state: State, *, placed: bool) -> int:
+def lane_kind(state: State, *, placed: bool) -> int:
     """The kind of a state in the newest layer."""
     return state | (8 if placed else 0)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE, TABLE_COVERS, TABLE_ENTRIES, TABLE_SIZE
-from dissect_sesparse.extent.doubt import ADVICE
+from dissect_sesparse.extent.doubt import ZEROS_ADVICE
 from dissect_sesparse.extent.entry import INVALID, INVALID_ENTRY, BackmapWord, decode_directory_entry, unpack
 from dissect_sesparse.extent.header import MAX_FILE_SIZE
 from dissect_sesparse.source.errors import Kind, UnreadableError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.extent.doubt import Emptied, Repair
     from dissect_sesparse.extent.engine import Words
     from dissect_sesparse.extent.header import Header
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.source.file import EvidenceFile
 
 _DIRECTORY_CHUNK = 8192
@@ -54,13 +54,13 @@ class Metadata:
         self,
         file: EvidenceFile,
         header: Header,
-        source: Source | None = None,
+        source: MetadataSource | None = None,
         repair: Repair | None = None,
         emptied: Emptied | None = None,
     ):
         self.file = file
         self.header = header
-        self.source: Source = source if source is not None else file
+        self.source: MetadataSource = source if source is not None else file
         self.repair = repair
         self.emptied = emptied
         regions = header.regions
@@ -328,7 +328,7 @@ class Metadata:
             where: Its byte in the file.
             kind: Of the error.
         """
-        advice = ADVICE
+        advice = ZEROS_ADVICE
         if self.source is not self.file and value == INVALID:
             value = int.from_bytes(self.file.read_some(where, 8), "little")
             if self.repair is not None and (doubt := self.repair.doubt) is not None:
@@ -346,5 +346,5 @@ class Metadata:
             file=self.file.label,
             source_offset=self.header.regions[self.emptied.region].offset,
             kind=Kind.LOST,
-            advice=f"salvage=1 rebuilds them from the backmap, {ADVICE}",
+            advice=f"salvage=1 rebuilds them from the backmap, {ZEROS_ADVICE}",
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.extent.header import Region
 
 
-class Source(Protocol):
+class MetadataSource(Protocol):
     """What metadata can be read from."""
 
     size: int
@@ -40,7 +40,7 @@ class LaidOver:
         distrusted: A region in which an entry of 0 is not believed: it reads as one that is INVALID.
     """
 
-    def __init__(self, below: Source, sectors: Mapping[int, bytes], distrusted: Region | None = None):
+    def __init__(self, below: MetadataSource, sectors: Mapping[int, bytes], distrusted: Region | None = None):
         self.below = below
         self.sectors = sectors
         self.distrusted = distrusted

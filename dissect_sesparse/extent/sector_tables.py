@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.base import Extent
+from dissect_sesparse.extent.doubt import ZEROS_ADVICE
 from dissect_sesparse.extent.entry import Run, State, merged
 from dissect_sesparse.extent.lane import LANES, lane_of
 from dissect_sesparse.source.errors import ExtentError, Kind, UnreadableError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 MAX_GRAIN_SECTORS = 1 << 14
 """8 MiB. VMware's grains have one sector (ESX) or 128 (hosted); a compressed one is held in memory whole."""
-ADVICE = "unreadable=zero shows zeros there, and reports it"
-CUT_OFF = "not an extent, or a copy that was cut off"
 
 _DIRECTORY_CHUNK = 64 * 1024
 """Bytes of the directory looked at in one go."""
@@ -36,7 +35,7 @@ _MAX_PLACE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """What the header of such an extent says, checked."""
 
     capacity: int
@@ -61,22 +60,6 @@ class Layout:
         return -(-self.grain_count // self.table_entries)
 
 
-def read_struct(file: EvidenceFile, offset: int, struct: Any) -> Any:
-    """A structure of the file.
-
-    Raises:
-        ExtentError: If the file is too short for it.
-    """
-    data = file.read_some(offset, len(struct))
-    if len(data) < len(struct):
-        raise ExtentError(
-            f"the file has {file.size} bytes, its {struct.__name__} needs {len(struct)} at byte {offset:#x}",
-            file=file.label,
-            advice=CUT_OFF,
-        )
-    return struct(data)
-
-
 def refusal(
     file: EvidenceFile, header: Any, name: str, expected: str, problem: str = "", *, prefix: str = ""
 ) -> ExtentError:
@@ -99,7 +82,7 @@ class TableExtent(Extent):
         layout: What its header says.
     """
 
-    def __init__(self, file: EvidenceFile, layout: Layout):
+    def __init__(self, file: EvidenceFile, layout: TableLayout):
         self.file: EvidenceFile = file
         self.layout = layout
         self.size = layout.capacity
@@ -205,7 +188,7 @@ class TableExtent(Extent):
 
     def _broken(self, kind: Kind, problem: str, field: str, value: int, where: int) -> UnreadableError:
         return UnreadableError(
-            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=ADVICE, kind=kind
+            problem, file=self.file.label, field=field, value=value, source_offset=where, advice=ZEROS_ADVICE, kind=kind
         )
 
     def explain(self, offset: int) -> UnreadableError:

@@ -19,7 +19,7 @@ from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.volumes import hidden, open_volumes
-from dissect_sesparse.files.walk import Key, Walk, time_of
+from dissect_sesparse.files.walk import FileWalk, Key, time_of
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dissect_sesparse.chain.link import Link
-    from dissect_sesparse.files.volumes import Opened, State
+    from dissect_sesparse.files.volumes import Opened, VolumeState
     from dissect_sesparse.time.changes import Change, DiskState
 
 MAX_FILES = 5_000_000
 """Files of a file system that are compared: a GB of memory."""
 _CHUNK = 1024 * 1024
 
-Runs = list[tuple[int, int]]
+FileRuns = list[tuple[int, int]]
 """Start and end of each piece of a file on the disk, in the order of the file."""
 
 
@@ -74,7 +74,7 @@ class ChangedRanges:
         except TooManyRangesError:
             self.whole = False
 
-    def within(self, runs: Runs | None) -> int | None:
+    def within(self, runs: FileRuns | None) -> int | None:
         """Bytes of some runs that were changed; ``None`` where that is not known."""
         if runs is None or not self.whole:
             return None
@@ -128,7 +128,7 @@ def _opened(state: DiskState, tell: Warnings) -> Opened:
     return opened
 
 
-def _is_same(a: State, b: State) -> bool:
+def _is_same(a: VolumeState, b: VolumeState) -> bool:
     """Whether two file systems are one at different times."""
     return a.serial == b.serial and (a.serial[1] is not None or (a.place, a.name) == (b.place, b.name))
 
@@ -140,7 +140,7 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
         pair.tell.missed(pair.name, f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
 
 
-class _Files(Walk):
+class _Files(FileWalk):
     """All regular files. Records of NTFS that have no unnamed stream (``$Secure``) are none, and not missing."""
 
     def _failed(self, path: str, error: Exception, entry: Any = None) -> None:
@@ -165,8 +165,8 @@ class _Pair:
 
     older: DiskState
     newer: DiskState
-    then: State | None
-    now: State | None
+    then: VolumeState | None
+    now: VolumeState | None
     ranges: ChangedRanges
     tell: Warnings
 
@@ -201,7 +201,7 @@ class _Pair:
         else:
             self.tell(f"{self.name}: not all files of the newer state can be read: nothing tells which are gone")
 
-    def _listed(self, state: State | None) -> tuple[dict[str, Any], bool]:
+    def _listed(self, state: VolumeState | None) -> tuple[dict[str, Any], bool]:
         """The path of each file, with what it is the same by where anything tells that; and whether these are all."""
         if state is None:
             return {}, True
@@ -235,7 +235,7 @@ class _Pair:
         elif old != path:
             yield self._told(self.now, path, info, "renamed", changed, old)
 
-    def _alone(self, state: State | None, path: str, what: str) -> Iterator[ChangedFile]:
+    def _alone(self, state: VolumeState | None, path: str, what: str) -> Iterator[ChangedFile]:
         assert state is not None
         try:
             entry = state.fs.get(path)
@@ -243,7 +243,7 @@ class _Pair:
         except Exception as e:  # as above
             self.tell(f"{self.name}: {path} is {what}, and cannot be looked at: {e or type(e).__name__}")
 
-    def _told(self, state: State, path: str, info: Any, what: str, changed: int | None, old: str) -> ChangedFile:
+    def _told(self, state: VolumeState, path: str, info: Any, what: str, changed: int | None, old: str) -> ChangedFile:
         return ChangedFile(
             link=(self.older if state is self.then else self.newer).links[0],
             volume=state.name,
@@ -263,7 +263,7 @@ def _printable(path: str) -> str:
     return path.strip("/").encode("utf-8", "backslashreplace").decode()
 
 
-def _runs(entry: Any, state: State | None) -> Runs | None:
+def _runs(entry: Any, state: VolumeState | None) -> FileRuns | None:
     """Where on the disk a file lies, as far as dissect tells it."""
     if state is None or state.place is None:
         return None

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_pieces
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
-from dissect_sesparse.files.ntfs_files import deleted_files as ntfs_deleted_files
+from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
 from dissect_sesparse.files.trust import doubt_of
-from dissect_sesparse.files.versions import disks_of, volume_of
-from dissect_sesparse.files.volumes import State, Unopened, hidden, open_volumes
-from dissect_sesparse.files.walk import Key, Walk, time_of
+from dissect_sesparse.files.versions import disks_below, volume_of
+from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
+from dissect_sesparse.files.walk import FileWalk, Key, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +77,7 @@ def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
         volume = volume_of(fs)
         name = getattr(volume, "name", None)
         place = getattr(volume, "offset", None)
-        if any(below is disk for below in disks_of(volume)) and (
+        if any(below is disk for below in disks_below(volume)) and (
             place == file.place if file.place is not None else name == file.volume
         ):
             return f"/{mount.strip('/')}".rstrip("/")
@@ -87,7 +87,7 @@ def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
 # States
 
 
-def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[State]:
+def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[VolumeState]:
     """The file systems of all states of a disk, newest first. What is not opened is missed.
 
     Args:
@@ -103,9 +103,9 @@ def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[S
             (tell if unopened.level == "info" else partial(tell.missed, unopened.where))(unopened.message)
 
 
-def _same(states: Iterator[State]) -> list[list[State]]:
+def _same(states: Iterator[VolumeState]) -> list[list[VolumeState]]:
     """Group the states of each file system, newest first."""
-    groups: list[list[State]] = []
+    groups: list[list[VolumeState]] = []
     for state in states:
         same = [
             group for group in groups
@@ -124,7 +124,7 @@ def _same(states: Iterator[State]) -> list[list[State]]:
 # File systems in which the inode of a deleted file is gone
 
 
-def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings) -> Iterator[DeletedFile]:
+def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, tell: Warnings) -> Iterator[DeletedFile]:
     """The files of older states that the running guest does not have."""
     running = states[0] if states[0].depth == 0 else None
     if len(states) == 1 and running is not None:
@@ -132,7 +132,7 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings)
     known: set[int] = set()
     doubtful = told = 0
     if running is not None:
-        walk = Walk(running, tell)
+        walk = FileWalk(running, tell)
         known.update(key for _, entry, info in walk if (key := Key(entry, info).key) is not None)
         if not walk.whole:
             why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
@@ -140,7 +140,7 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings)
             return
     for state in states[1 if running is not None else 0 :]:
         doubt = doubt_of(state.fs, state.volume)
-        for path, entry, info in Walk(state, tell):
+        for path, entry, info in FileWalk(state, tell):
             key = Key(entry, info)
             if key.key in known and key.key is not None:
                 doubtful += not key.sure and not _has(running, path)
@@ -159,7 +159,7 @@ def _gone(chain: Chain, states: Sequence[State], budget: Budget, tell: Warnings)
         tell.missed(states[0].name, why)
 
 
-def _has(running: State | None, path: str) -> bool:
+def _has(running: VolumeState | None, path: str) -> bool:
     """Whether the running guest has a file of that path."""
     try:
         return running is not None and running.fs.get(path) is not None
@@ -169,7 +169,7 @@ def _has(running: State | None, path: str) -> bool:
 
 def _file(
     chain: Chain,
-    state: State,
+    state: VolumeState,
     path: str,
     entry: FilesystemEntry,
     info: Any,

@@ -22,7 +22,7 @@ from dissect.ntfs.c_ntfs import (
 from dissect.ntfs.mft import MftRecord
 from dissect.ntfs.util import segment_reference
 
-from dissect_sesparse.files.mft_record import changed_at, check, creation_time, names
+from dissect_sesparse.files.mft_record import changed_at, check_record, creation_time, file_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -203,7 +203,7 @@ class _Segment:
         if self._last is not None and self.found[-1].live_in is None and sequence == self._last[0]:
             self.found[-1] = self.found[-1]._replace(deleted_in=view)
             return True
-        if not names(record):
+        if not file_names(record):
             return False
         self._last = sequence, record
         self.found.append(Incarnation(self.segment, view, None, changed_at(record)))
@@ -223,9 +223,9 @@ class _Segment:
     def _parsed(self, view: NtfsView, raw: bytes) -> MftRecord:
         record = MftRecord.from_bytes(raw, view.ntfs)
         record.segment = self.segment
-        check(record)
+        check_record(record)
         return record
 
 
 def _names(record: MftRecord) -> set[str]:
-    return {name.FileName for name in names(record)}
+    return {name.FileName for name in file_names(record)}

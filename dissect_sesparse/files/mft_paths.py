@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dissect.ntfs.c_ntfs import FILE_NAME_DOS, FILE_NUMBER_ROOT, FILE_RECORD_SEGMENT_IN_USE
 from dissect.ntfs.util import segment_reference
 
-from dissect_sesparse.files.mft_record import MftError, check, names
+from dissect_sesparse.files.mft_record import MftError, check_record, file_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ class Paths:
 
 def _name(record: MftRecord) -> Any:
     """The first of a record's names that is no short one of DOS, if it has any."""
-    all_names = names(record)
+    all_names = file_names(record)
     return next((name for name in all_names if name.Flags != FILE_NAME_DOS), all_names[0] if all_names else None)
 
 
@@ -75,7 +75,7 @@ def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any
     for view in states:
         with suppress(Exception):  # then an older state may have it
             record = view.record(segment)
-            check(record)
+            check_record(record)
             header = record.header
             free = not header.Flags & FILE_RECORD_SEGMENT_IN_USE  # type: ignore[union-attr]
             told = header.SequenceNumber  # type: ignore[union-attr]

@@ -38,7 +38,7 @@ class Times(NamedTuple):
     usn: int
 
 
-def check(record: MftRecord) -> None:
+def check_record(record: MftRecord) -> None:
     """Refuse a record whose attributes cannot be gone through in bounded time and memory.
 
     Raises:
@@ -98,7 +98,7 @@ def is_elsewhere(record: MftRecord) -> bool:
     return False
 
 
-def names(record: MftRecord) -> list[Any]:
+def file_names(record: MftRecord) -> list[Any]:
     """The names of a file: structures with ``FileName``, ``Flags`` and ``ParentDirectory``."""
     return [attribute.attribute.attr for attribute in own(record, ATTRIBUTE_TYPE_CODE.FILE_NAME)]  # type: ignore[union-attr]
 
@@ -108,7 +108,7 @@ def standard(record: MftRecord) -> Any:
     return next(iter(own(record, ATTRIBUTE_TYPE_CODE.STANDARD_INFORMATION)), None)
 
 
-def times_of(record: MftRecord) -> Times | None:
+def standard_times(record: MftRecord) -> Times | None:
     """What tells whether a file was changed; ``None`` where nothing does."""
     try:
         told = standard(record).attr
@@ -119,7 +119,7 @@ def times_of(record: MftRecord) -> Times | None:
 
 def creation_time(record: MftRecord) -> int | None:
     """When the file was made, in 100 nanoseconds since 1601; ``None`` where that is not told."""
-    told = times_of(record)
+    told = standard_times(record)
     return told.made if told is not None else None
 
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.files.mft import NtfsView
     from dissect_sesparse.files.ntfs_bitmap import Bitmap
-    from dissect_sesparse.files.ntfs_layout import Layout
+    from dissect_sesparse.files.ntfs_layout import StreamLayout
     from dissect_sesparse.time.views import Period
     from dissect_sesparse.trimmed.ranges import Ranges
 
 _SECTOR = 512
 
 
-class Source(Protocol):
+class PieceSource(Protocol):
     """Where the bytes of a file's clusters come from."""
 
     def pieces(self, offset: int, place: int, size: int) -> Iterator[Piece]:
@@ -41,7 +41,7 @@ class Source(Protocol):
         ...
 
 
-def content(layout: Layout, source: Source) -> Iterator[Piece]:
+def content(layout: StreamLayout, source: PieceSource) -> Iterator[Piece]:
     """What there is of a data stream. Resident data, holes and what was never written are proven by the record itself."""
     if layout.resident is not None:
         yield from [Piece(0, layout.resident, True)] if layout.resident else ()
@@ -51,12 +51,12 @@ def content(layout: Layout, source: Source) -> Iterator[Piece]:
     yield from _zeros(valid, layout.size)
 
 
-def _plain(layout: Layout, valid: int, source: Source) -> Iterator[Piece]:
+def _plain(layout: StreamLayout, valid: int, source: PieceSource) -> Iterator[Piece]:
     for offset, place, size in volume_runs(layout, 0, valid):
         yield from _zeros(offset, offset + size) if place is None else source.pieces(offset, place, size)
 
 
-def _compressed(layout: Layout, valid: int, source: Source) -> Iterator[Piece]:
+def _compressed(layout: StreamLayout, valid: int, source: PieceSource) -> Iterator[Piece]:
     for start in range(0, valid, layout.unit):
         size = min(layout.unit, valid - start)
         runs = list(volume_runs(layout, start, start + layout.unit))
@@ -84,7 +84,7 @@ def _decompressed(data: bytes, unit: int) -> bytes:
         return b""
 
 
-def _unit(runs: list[tuple[int, int | None, int]], source: Source) -> tuple[bytes, bool] | None:
+def _unit(runs: list[tuple[int, int | None, int]], source: PieceSource) -> tuple[bytes, bool] | None:
     """All bytes of some runs, and whether they are proven; ``None`` where some are not there."""
     data, proven = bytearray(), True
     for offset, place, size in runs:
@@ -140,7 +140,14 @@ class PeriodSource:
     """
 
     def __init__(
-        self, period: Period, view: NtfsView, bitmap: Bitmap, granted: Ranges, older: Layout | None, *, unchanged: bool
+        self,
+        period: Period,
+        view: NtfsView,
+        bitmap: Bitmap,
+        granted: Ranges,
+        older: StreamLayout | None,
+        *,
+        unchanged: bool,
     ):
         self._period = period
         self._bitmap = bitmap
@@ -160,7 +167,7 @@ class PeriodSource:
                     proven = origin is Origin.BELOW or self._unchanged
                     yield from self._from_below(offset + here - place, here, length, proven=proven)
 
-    def proves(self, layout: Layout) -> bool:
+    def proves(self, layout: StreamLayout) -> bool:
         """Whether each byte of the file is proven, as long as it can be read."""
         known = 0
         for offset, place, size in volume_runs(layout, 0, layout.valid):
@@ -169,7 +176,7 @@ class PeriodSource:
                 return False
         return known >= layout.valid
 
-    def adds(self, layout: Layout) -> bool:
+    def adds(self, layout: StreamLayout) -> bool:
         """Whether it has bytes that may be the file's and that no state has."""
         return not self._unchanged and any(
             next(self._written(offset + start - self._start - place, start - self._start, count), None) is not None

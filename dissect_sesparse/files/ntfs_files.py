@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.mft import incarnations
 from dissect_sesparse.files.mft_paths import Paths
-from dissect_sesparse.files.mft_record import MftError, check, is_elsewhere, standard, streams, times_of
+from dissect_sesparse.files.mft_record import MftError, check_record, is_elsewhere, standard, standard_times, streams
 from dissect_sesparse.files.ntfs_bitmap import Bitmap
 from dissect_sesparse.files.ntfs_content import PeriodSource, StateSource, content
-from dissect_sesparse.files.ntfs_layout import Layout, layout_of
+from dissect_sesparse.files.ntfs_layout import StreamLayout, layout_of
 from dissect_sesparse.time.views import Period
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
@@ -58,7 +58,7 @@ class Stream(NamedTuple):
     view: NtfsView
     record: MftRecord
     path: str
-    layout: Layout | None
+    layout: StreamLayout | None
     """``None`` where nothing tells where its bytes are."""
     lost: str
     """Why not."""
@@ -74,7 +74,7 @@ class Last(NamedTuple):
     """The ranges of the volume that no other file that is known had later."""
 
 
-def deleted_files(
+def ntfs_deleted_files(
     chain: Chain, views: Sequence[NtfsView], volume: str, budget: Budget, warn: Callable[[str], None]
 ) -> Iterator[DeletedFile]:
     """The deleted files of an NTFS volume, those that changed last first.
@@ -130,7 +130,7 @@ class _Volume:
             for start, end in ranges:
                 self.period(depth)[1].add(start, end)
 
-    def _layouts(self, one: Incarnation) -> Iterator[tuple[NtfsView, Layout]]:
+    def _layouts(self, one: Incarnation) -> Iterator[tuple[NtfsView, StreamLayout]]:
         """Where a file lay when it was deleted, as far as its clusters are looked at."""
         view = one.deleted_in
         if view is None or view.place is None:
@@ -169,7 +169,7 @@ class _Volume:
         """The data streams of a file as a state tells them."""
         try:
             record = view.record(one.segment)
-            check(record)
+            check_record(record)
             path = self.paths.of(record, view)
             found = {}
             for name, pieces in (streams(record) or {"": []}).items():
@@ -314,8 +314,8 @@ def _nothing() -> Iterator[Piece]:
 
 def _is_unchanged(older: MftRecord, newer: MftRecord) -> bool:
     """Whether two records of a file tell the same times and the same place in the change journal."""
-    told = times_of(older)
-    return told is not None and told == times_of(newer)
+    told = standard_times(older)
+    return told is not None and told == standard_times(newer)
 
 
 def _time(times: Any, name: str) -> datetime | None:

@@ -22,7 +22,7 @@ _ENCRYPTED = 0x4000
 """Flag of an attribute (ntifs.h): its clusters hold what EFS made of the content."""
 
 
-class Layout(NamedTuple):
+class StreamLayout(NamedTuple):
     """Where the bytes of a data stream are. Sizes in bytes."""
 
     size: int
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
         return ((place, place + size) for _, place, size in self.runs if place is not None)
 
 
-def layout_of(pieces: Sequence[Attribute], view: NtfsView) -> Layout:
+def layout_of(pieces: Sequence[Attribute], view: NtfsView) -> StreamLayout:
     """The layout of a data stream. Runs that leave the volume are left out, and all behind a piece that is missing.
 
     Raises:
@@ -52,7 +52,7 @@ def layout_of(pieces: Sequence[Attribute], view: NtfsView) -> Layout:
     header = pieces[0].header
     if header.resident:
         data = _resident(header)
-        return Layout(header.size, header.size, (), data, 0)
+        return StreamLayout(header.size, header.size, (), data, 0)
     if header.lowest_vcn:
         raise MftError("the piece that tells the size of its data is gone")
     runs, offset, cluster = [], 0, view.ntfs.cluster_size
@@ -71,7 +71,7 @@ def layout_of(pieces: Sequence[Attribute], view: NtfsView) -> Layout:
         raise MftError(f"{unit} bytes compressed together, expected at most {MAX_UNIT}")
     form = header.header.Form.Nonresident
     valid = min(form.ValidDataLength, form.FileSize)
-    return Layout(form.FileSize, valid, tuple(runs), None, unit, bool(header.flags & _ENCRYPTED))
+    return StreamLayout(form.FileSize, valid, tuple(runs), None, unit, bool(header.flags & _ENCRYPTED))
 
 
 def _resident(header: AttributeHeader) -> bytes:
@@ -87,7 +87,7 @@ def _resident(header: AttributeHeader) -> bytes:
     return data
 
 
-def volume_runs(layout: Layout, start: int, end: int) -> Iterator[tuple[int, int | None, int]]:
+def volume_runs(layout: StreamLayout, start: int, end: int) -> Iterator[tuple[int, int | None, int]]:
     """The parts of a range of the file whose place is known: offset in the file, in the volume, and size."""
     first = max(0, bisect_left(layout.runs, (start,)) - 1)
     for number in range(first, len(layout.runs)):

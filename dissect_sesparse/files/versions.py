@@ -13,7 +13,7 @@ def listed(value: Any) -> list[Any]:
     return [entry for entry in (value if isinstance(value, list) else [value]) if entry is not None]
 
 
-def disks_of(volume: Any) -> list[Any]:
+def disks_below(volume: Any) -> list[Any]:
     """The disks, or volumes, below a volume or volume system: of a disk, none.
 
     ``disk`` is one of them, or for a logical volume a list; after 3.25 always a list.

@@ -120,7 +120,7 @@ WITHOUT_FILES = {
 """Types of GPT partitions that hold no file system by their purpose (UEFI; VMware KB 2004299)."""
 
 
-def kind_of(read: Read, size: int) -> VolumeKind | None:
+def volume_kind(read: Read, size: int) -> VolumeKind | None:
     """What a volume is, by its bytes; ``None`` where none of the kinds fits.
 
     Args:

@@ -21,7 +21,7 @@ from dissect.util.stream import RangeStream
 
 from dissect_sesparse.files.trust import fault_of_reader
 from dissect_sesparse.files.versions import volume_of
-from dissect_sesparse.files.volume_kinds import WITHOUT_FILES, VolumeKind, emptiness, kind_of
+from dissect_sesparse.files.volume_kinds import WITHOUT_FILES, VolumeKind, emptiness, volume_kind
 from dissect_sesparse.findings.findings import Finding
 from dissect_sesparse.source.errors import SESparseError, short
 from dissect_sesparse.time.views import view_at
@@ -59,7 +59,7 @@ for _name_of_logger in ("dissect.target.volume", "dissect.target.filesystem"):
 
 
 @dataclass(frozen=True)
-class State:
+class VolumeState:
     """A file system in one state of the disk."""
 
     depth: int
@@ -100,7 +100,7 @@ class Unopened(NamedTuple):
 class Opened:
     """What there is on a disk in one state."""
 
-    states: list[State] = field(default_factory=list)
+    states: list[VolumeState] = field(default_factory=list)
     unopened: list[Unopened] = field(default_factory=list)
 
 
@@ -145,7 +145,7 @@ def filesystem_findings(chain: Chain) -> Iterator[Finding]:
         )
 
 
-def hidden(state: State, others: Sequence[Unopened]) -> str | None:
+def hidden(state: VolumeState, others: Sequence[Unopened]) -> str | None:
     """Why a file system that another state of the disk does not show may be there all the same.
 
     Args:
@@ -166,13 +166,13 @@ def hidden(state: State, others: Sequence[Unopened]) -> str | None:
     return None
 
 
-def _is_another(unopened: Unopened, state: State) -> bool:
+def _is_another(unopened: Unopened, state: VolumeState) -> bool:
     """Whether a volume surely is not that of a file system: the magic of its kind, which it had, is not there any more."""
     kind = unopened.kind
     if not unopened.readable or (kind is not None and kind.holds != "files"):
         return False
     with suppress(Exception):  # then it is not known
-        return kind_of(_reader(state.volume), state.volume.size) != kind
+        return volume_kind(_reader(state.volume), state.volume.size) != kind
     return False
 
 
@@ -203,7 +203,7 @@ def _open(chain: Chain, depth: int, opened: Opened) -> None:
             continue
         if fs.__type__ == "btrfs":  # all of it, not what is mounted by default
             fs = fs.open_subvolume(subvolid=_BTRFS_TOP)  # type: ignore[attr-defined]
-        opened.states.append(State(depth, fs, volume, place))
+        opened.states.append(VolumeState(depth, fs, volume, place))
     volumes = list(target.volumes)
     for volume in volumes:
         if volume.fs is None:
@@ -230,7 +230,7 @@ def _unopened(volume: Any, volumes: list[Any], disk: RawContainer) -> Iterator[U
 
     read = _reader(volume)
     try:
-        kind = kind_of(read, size)
+        kind = volume_kind(read, size)
         if (kind is not None and kind.holds == "nothing") or str(volume.type).lower() in WITHOUT_FILES:
             return
         empty = emptiness(read, size) if kind is None else None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dissect.target.filesystem import FilesystemEntry
 
     from dissect_sesparse.files.not_looked import Warnings
-    from dissect_sesparse.files.volumes import State
+    from dissect_sesparse.files.volumes import VolumeState
 
 MAX_ENTRIES = 10_000_000
 """Files and folders of a file system in one state."""
@@ -53,7 +53,7 @@ def time_of(nanoseconds: int | None) -> datetime | None:
         return None
 
 
-class Walk:
+class FileWalk:
     """All regular files of a file system: path, entry and what stat tells. Loops and depth are bounded.
 
     Args:
@@ -61,7 +61,7 @@ class Walk:
         tell: Gets what cannot be looked at.
     """
 
-    def __init__(self, state: State, tell: Warnings):
+    def __init__(self, state: VolumeState, tell: Warnings):
         self._state = state
         self._tell = tell
         self._folders: set[int] = set()

@@ -24,7 +24,7 @@ from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE, TABLE_ENTRIES
 from dissect_sesparse.extent.copies import Copies
 from dissect_sesparse.extent.engine import places_of, spans, states_of, valid_words, words_of
 from dissect_sesparse.extent.entry import BARE_UNMAPPED, State
-from dissect_sesparse.findings.pieces import Named, Owned, Piece, span
+from dissect_sesparse.findings.pieces import GrainSpan, Named, Owned, span
 from dissect_sesparse.findings.tally import CONFIRMED, INFERRED, MAX_EACH, Odd, Tally
 from dissect_sesparse.repair.emptied import kept
 
@@ -193,7 +193,9 @@ class _Tables:
             clear = self.copies.bits_at(mine.places) == 0
             yield from self._each(mine, clear, "bits that are 0 for allocated places", self._clear)
 
-    def _each(self, named: Named, which: NDArray[np.bool_], kind: str, odd: Callable[[Piece], Odd]) -> Iterator[Odd]:
+    def _each(
+        self, named: Named, which: NDArray[np.bool_], kind: str, odd: Callable[[GrainSpan], Odd]
+    ) -> Iterator[Odd]:
         """Report what is odd about some of the entries, joined where grain and place go on."""
         if not which.any():
             return
@@ -203,11 +205,11 @@ class _Tables:
         def piece(number: int) -> Odd:
             start, count = runs[number]
             grain, place = named.first + int(chosen.slots[start]), int(chosen.places[start])
-            return odd(Piece(grain, place, count, int(chosen.words[start])))
+            return odd(GrainSpan(grain, place, count, int(chosen.words[start])))
 
         yield from self.tally.report(kind, [count * GRAIN_SIZE for _, count in runs], piece)
 
-    def _shared(self, piece: Piece) -> Odd:
+    def _shared(self, piece: GrainSpan) -> Odd:
         message = (
             f"{piece.entries} {piece.names} {span('place', piece.place, piece.count)}, as an earlier entry does, "
             f"expected a place of its own; {CONFIRMED}"
@@ -215,14 +217,14 @@ class _Tables:
         where = self.metadata.grains_offset + piece.place * GRAIN_SIZE
         return Odd("place-shared", message, where, *piece.where)
 
-    def _clear(self, piece: Piece) -> Odd:
+    def _clear(self, piece: GrainSpan) -> Odd:
         message = (
             f"the free bitmap has 0 for {span('place', piece.place, piece.count)}, expected 1: {piece.entries} "
             f"{piece.names} it as allocated; {CONFIRMED}"
         )
         return Odd("bitmap-mismatch", message, self.metadata.bit_offset(piece.place), *piece.where)
 
-    def _no_word(self, piece: Piece) -> Odd:
+    def _no_word(self, piece: GrainSpan) -> Odd:
         message = (
             f"the backmap has 0 for {span('place', piece.place, piece.count)}, expected {piece.word:#x}: "
             f"{piece.entries} {piece.names} it as allocated; {INFERRED}"

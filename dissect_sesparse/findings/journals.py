@@ -21,7 +21,7 @@ BEST_EFFORT = "best effort: the records' checksum is not known, so none could be
 
 
 @dataclass(frozen=True)
-class JournalRecord:
+class JournalEntry:
     """A record of an extent's journal."""
 
     link: Link
@@ -31,7 +31,7 @@ class JournalRecord:
     """``applied``, ``torn`` (not whole), or ``history``."""
 
 
-def journal(chain: Chain) -> Iterator[JournalRecord]:
+def journal(chain: Chain) -> Iterator[JournalEntry]:
     """All records of all links, newest link first, each journal in the order of its slots.
 
     Raises:
@@ -40,7 +40,7 @@ def journal(chain: Chain) -> Iterator[JournalRecord]:
     for link in chain.links:
         for extent in link.sesparse_extents:
             for record in read_journal(extent.file, extent.header).records:
-                yield JournalRecord(link, extent, record, _state(extent, record))
+                yield JournalEntry(link, extent, record, _state(extent, record))
 
 
 def _state(extent: SESparseExtent, record: Record) -> str:

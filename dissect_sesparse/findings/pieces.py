@@ -61,7 +61,7 @@ class Owned(NamedTuple):
         return grain, State(int(self.states[number])), place if place >= 0 else None
 
 
-class Piece(NamedTuple):
+class GrainSpan(NamedTuple):
     """Grains that follow one another, and whose places do too, for a message."""
 
     grain: int

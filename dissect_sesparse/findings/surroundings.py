@@ -43,7 +43,7 @@ class Beside(NamedTuple):
     source: Path
 
 
-class Machine(NamedTuple):
+class FoundVmx(NamedTuple):
     """A ``.vmx`` in the folder, and the links that its disks are made of."""
 
     path: Path
@@ -73,7 +73,7 @@ class _Surroundings:
         self.own = next((machine for machine in self.machines if newest in machine.links), None)
         self.descriptors = dict(self._descriptors())
 
-    def _machine(self, path: Path) -> Machine:
+    def _machine(self, path: Path) -> FoundVmx:
         try:
             file = self.folder.open(path)
             try:
@@ -83,7 +83,7 @@ class _Surroundings:
         except SESparseError:
             disks = ()
         found = [self._find(disk.filename) for disk in disks[:MAX_LINES]]
-        return Machine(path, frozenset(identity(link) for disk in found if disk for link in self._line(disk)))
+        return FoundVmx(path, frozenset(identity(link) for disk in found if disk for link in self._line(disk)))
 
     def _find(self, name: str) -> Path | None:
         return next((path for _, path in self.folder.candidates(name) if is_regular(path)), None)

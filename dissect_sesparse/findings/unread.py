@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_FILES = 1000
 """Files of a folder that are tried."""
-MAX_TOLD = 100
+MAX_LISTED = 100
 """Findings of a folder that are listed; beyond, one more says how many there are."""
 _HEAD = 4096
 _MAGICS = (SESPARSE_MAGIC, HOSTED_MAGIC, COWD_MAGIC)
@@ -100,10 +100,10 @@ class _Looked:
         told = 0
         for finding in self.files(counts[:MAX_FILES]):
             told += 1
-            if told <= MAX_TOLD:
+            if told <= MAX_LISTED:
                 yield finding
-        if told > MAX_TOLD:
-            message = f"{told - MAX_TOLD} more files in {self.folder.path} cannot be read, not listed"
+        if told > MAX_LISTED:
+            message = f"{told - MAX_LISTED} more files in {self.folder.path} cannot be read, not listed"
             yield Unread("unreadable", "warning", message, self.depth, self.folder.path)
         if len(counts) > MAX_FILES:
             message = f"{len(counts) - MAX_FILES} more files in {self.folder.path} were not looked at"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dissect_sesparse.commands.opening import words_of
+from dissect_sesparse.commands.opening import message_of
 from dissect_sesparse.commands.outcome import DONE, FAILED
 from dissect_sesparse.commands.output import complain, say
 from dissect_sesparse.fleet.data import FleetError, Settings
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain("fleet", "interrupted: the same command goes on with the VMs that are not done")
     except (SESparseError, OSError) as e:
-        complain("fleet", words_of(e))
+        complain("fleet", message_of(e))
     return FAILED
 
 
@@ -61,11 +61,11 @@ def _run(options: argparse.Namespace) -> int:
     need(options.dashboard)
     from dissect_sesparse.fleet.folder import FleetFolder
     from dissect_sesparse.fleet.lock import locked
-    from dissect_sesparse.fleet.plan import find
+    from dissect_sesparse.fleet.plan import find_vms
     from dissect_sesparse.recovery.state import refuse_inside
 
     refuse_irregular(options.output)
-    found = find(options.patterns)
+    found = find_vms(options.patterns)
     settings = settings_of(options)
     folder = FleetFolder(Path(settings.folder), settings.run)
     refuse_inside(folder.path, [Path(path).parent if inside is None else Path(path) for path, inside in found])
@@ -77,7 +77,7 @@ def _run_in(
     folder: FleetFolder, settings: Settings, found: list[tuple[str, str | None]], options: argparse.Namespace
 ) -> int:
     from dissect_sesparse.fleet.collect import GONE, write_vms
-    from dissect_sesparse.fleet.driver import Driver, progress_bar
+    from dissect_sesparse.fleet.driver import Driver, fleet_progress
     from dissect_sesparse.fleet.folder import name_vms
 
     folder.begin(settings)
@@ -87,7 +87,7 @@ def _run_in(
         client = stack.enter_context(_client(options))
         if options.dashboard:
             complain("fleet", f"dashboard: {client.dashboard_link}")
-        progress = stack.enter_context(progress_bar(len(vms), quiet=options.quiet))
+        progress = stack.enter_context(fleet_progress(len(vms), quiet=options.quiet))
 
         def keep(row: Mapping[str, Any], before: bool) -> None:
             finished.append((row, before))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.fleet.data import Done, Survey
-from dissect_sesparse.fleet.folder import FORMATS, FleetFolder, whole
+from dissect_sesparse.fleet.folder import FORMATS, FleetFolder, write_whole
 from dissect_sesparse.source.folder import exists
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from dissect_sesparse.fleet.data import Piece, Settings, Vm
+    from dissect_sesparse.fleet.data import Settings, Share, Vm
 
 _ROWS = 16384
 """Of a row group."""
@@ -84,7 +84,7 @@ def row_of(
     }
 
 
-def _pieces(survey: Survey, results: Mapping[int, Done | str], function: str) -> tuple[list[Piece], int, list[str]]:
+def _pieces(survey: Survey, results: Mapping[int, Done | str], function: str) -> tuple[list[Share], int, list[str]]:
     """The pieces of a function in the order of the disks, how many records they have, and what is missing.
 
     What follows on a disk after something that is missing is left out, as if the disk had not been cut.
@@ -106,7 +106,7 @@ def _pieces(survey: Survey, results: Mapping[int, Done | str], function: str) ->
 
 
 def _write_lines(path: Path, files: Iterable[Path], function: str) -> None:
-    with whole(path) as fh:
+    with write_whole(path) as fh:
         for file in files:
             with file.open("rb") as lines:
                 while chunk := lines.read(1 << 20):
@@ -157,7 +157,7 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]
 
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     rows = iter(rows)
-    with whole(path) as fh, pq.ParquetWriter(fh, schema, compression="zstd") as writer:
+    with write_whole(path) as fh, pq.ParquetWriter(fh, schema, compression="zstd") as writer:
         while batch := [_cells(row, times) for row in islice(rows, _ROWS)]:
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
@@ -197,7 +197,7 @@ def write_vms(
     columns |= {f"{function}_records": pa.int64() for function in functions}
     columns |= {"finished": pa.timestamp("us", tz="UTC"), "in_last_run": pa.bool_()}
     lines = folder.parts / "vms.jsonl"
-    with whole(lines) as fh:
+    with write_whole(lines) as fh:
         fh.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     write_table(folder.parts / "vms.parquet", pa.schema(list(columns.items())), rows)
     for name in ("vms.jsonl", "vms.parquet"):

@@ -51,7 +51,7 @@ class Vm:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Share:
     """One function of one disk, or a part of that."""
 
     function: str
@@ -82,7 +82,7 @@ class Survey:
     """Disks that cannot be opened, and why."""
     skipped: tuple[str, ...] = ()
     """Disks without a seSparse extent."""
-    tasks: tuple[tuple[Piece, ...], ...] = ()
+    tasks: tuple[tuple[Share, ...], ...] = ()
     """What is to be done."""
 
 

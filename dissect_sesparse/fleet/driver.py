@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed import as_completed
 
-from dissect_sesparse.commands.opening import words_of
+from dissect_sesparse.commands.opening import message_of
 from dissect_sesparse.fleet.collect import collect, row_of
 from dissect_sesparse.fleet.work import extract, survey
 
@@ -158,13 +158,13 @@ def _result(future: Future) -> tuple[Any, str | None]:
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
         return None, DIED
-    return None, words_of(error) if isinstance(
+    return None, message_of(error) if isinstance(
         error, BaseException
     ) else f"the task was {future.status}: the cluster lost it"
 
 
 @contextmanager
-def progress_bar(count: int, *, quiet: bool = False) -> Iterator[Callable[[Mapping[str, Any], bool], None]]:
+def fleet_progress(count: int, *, quiet: bool = False) -> Iterator[Callable[[Mapping[str, Any], bool], None]]:
     """A bar of VMs on a terminal, nothing elsewhere."""
     bar = None
     if tqdm is not None and not quiet:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dissect_sesparse.fleet.data import FleetError, Vm
-from dissect_sesparse.fleet.lock import NAME as LOCK
+from dissect_sesparse.fleet.lock import LOCK_FILE
 from dissect_sesparse.recovery.own_json import read_json
 from dissect_sesparse.recovery.safe_name import told_apart
 from dissect_sesparse.recovery.writing import OutputFolder, RecoverError, system_errors
@@ -87,7 +87,7 @@ class FleetFolder:
         wanted = json.loads(json.dumps({name: getattr(settings, name) for name in _BEGUN}))
         with system_errors(self.path, "used"):
             self.path.mkdir(parents=True, exist_ok=True)
-            found = next((entry for entry in self.path.iterdir() if entry.name != LOCK), None)
+            found = next((entry for entry in self.path.iterdir() if entry.name != LOCK_FILE), None)
         begun = read_json(self.out, _BEGUN_FILE, dict.fromkeys(_BEGUN, (str, bool, list, dict)))
         if begun is not None:
             self._compare(begun, wanted)
@@ -226,6 +226,6 @@ def read_state(out: OutputFolder, name: str) -> dict[str, Any]:
     return content
 
 
-def whole(path: Path) -> AbstractContextManager[BinaryIO]:
+def write_whole(path: Path) -> AbstractContextManager[BinaryIO]:
     """Write a file that is there as a whole or not at all."""
     return OutputFolder(path.parent).whole(path.name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NAME = "fleet.lock"
+LOCK_FILE = "fleet.lock"
 """Nothing is ever written into it, and it stays: who removed it could remove that of another run."""
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
         FleetError: If another run is in it, or it cannot be locked: two runs at once would mix their files.
         RecoverError: If the file is a link of either kind, or no file.
     """
-    path = folder / NAME
+    path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         OutputFolder(folder).is_there(path)

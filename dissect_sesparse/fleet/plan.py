@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def find(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
+def find_vms(patterns: Iterable[str]) -> list[tuple[str, str | None]]:
     """The VMs and disks that patterns name, each once, in the order of their paths: path, and ``.vmx`` in an archive.
 
     Raises:

@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, open_target, words_of
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, message_of, open_target
 from dissect_sesparse.findings.findings import Once
-from dissect_sesparse.fleet.data import Done, FleetError, Piece, Survey
-from dissect_sesparse.fleet.folder import FleetFolder, whole
+from dissect_sesparse.fleet.data import Done, FleetError, Share, Survey
+from dissect_sesparse.fleet.folder import FleetFolder, write_whole
 from dissect_sesparse.recovery.inputs import changed, folders_of, input_files
 from dissect_sesparse.recovery.state import refuse_inside
 from dissect_sesparse.source.folder import is_regular
@@ -95,24 +95,24 @@ def _told_of(other: Mapping[str, Any]) -> str:
     return f"{other['disk']}: {other['reason']}"
 
 
-def _tasks(settings: Settings, chains: Sequence[Chain]) -> Iterator[tuple[Piece, ...]]:
+def _tasks(settings: Settings, chains: Sequence[Chain]) -> Iterator[tuple[Share, ...]]:
     """One task for a disk; where there is much to hash, that in parts, each a task.
 
     The findings of several disks are one task: what is about all of them is told once.
     """
     several = len(chains) > 1 and "findings" in settings.functions
     for disk, chain in enumerate(chains):
-        together: list[Piece] = []
+        together: list[Share] = []
         for function in settings.functions:
             parts = _parts(settings, function, chain)
             if len(parts) > 1:
-                yield from ((Piece(function, disk, number, part),) for number, part in enumerate(parts))
+                yield from ((Share(function, disk, number, part),) for number, part in enumerate(parts))
             elif function != "findings" or not several:
-                together.append(Piece(function, disk))
+                together.append(Share(function, disk))
         if together:
             yield tuple(together)
     if several:
-        yield tuple(Piece("findings", disk) for disk in range(len(chains)))
+        yield tuple(Share("findings", disk) for disk in range(len(chains)))
 
 
 def _parts(settings: Settings, function: str, chain: Chain) -> list[Part]:
@@ -195,7 +195,7 @@ def _inputs(target: Target, vm: Vm) -> list[tuple[InputFile, Any]]:
 
 
 def extract(
-    settings: Settings, vm: Vm, names: tuple[str | None, str | None], inputs: tuple, task: Sequence[Piece]
+    settings: Settings, vm: Vm, names: tuple[str | None, str | None], inputs: tuple, task: Sequence[Share]
 ) -> Done:
     """Write the records of some pieces of a VM, a file each.
 
@@ -264,22 +264,22 @@ def _write(path: Path, vm: Vm, records: Callable[[], Iterator[Record]], heard: H
     try:
         found = records()
     except Exception as e:  # as below
-        found, error = iter(()), words_of(e)
-    with heard.listening(), whole(path) as fh:
+        found, error = iter(()), message_of(e)
+    with heard.listening(), write_whole(path) as fh:
         while True:
             try:
                 record = next(found, None)
             except Exception as e:  # what there is of it stays, and the VM's row says that it is not all
-                error = words_of(e)
+                error = message_of(e)
                 break
             if record is None:
                 break
-            fh.write(line_of(vm.name, record).encode("ascii") + b"\n")
+            fh.write(json_line(vm.name, record).encode("ascii") + b"\n")
             count += 1
     return count, error
 
 
-def line_of(vm: str, record: Record) -> str:
+def json_line(vm: str, record: Record) -> str:
     """A record as ``target-query`` writes it in JSON, without what dissect adds for itself, and with its VM."""
     from flow.record.jsonpacker import JsonRecordPacker
 

@@ -17,7 +17,7 @@ from dissect_sesparse.source.file import SECTOR
 from dissect_sesparse.trimmed.content import describe
 from dissect_sesparse.trimmed.unmapped import STATES, unmapped
 from dissect_sesparse.trimmed.unmapped import Counts as UnmappedCounts
-from dissect_sesparse.trimmed.unreferenced import Counts, unreferenced
+from dissect_sesparse.trimmed.unreferenced import SkippedGrains, unreferenced
 from dissect_sesparse.version import __version__
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class DiskRecovery:
 
     def recover(self) -> dict[str, Any]:
         """Write its images and its lines; what the report says of it."""
-        trimmed, loose = UnmappedCounts(), Counts()
+        trimmed, loose = UnmappedCounts(), SkippedGrains()
         doubt = self.chain.parent_doubtful
         state, reason = ("done", None) if doubt is None else ("incomplete", doubt)
         bin_file = None
@@ -164,7 +164,7 @@ class DiskRecovery:
 
     # Unreferenced
 
-    def _all_unreferenced(self, file: OutputFile, counts: Counts) -> None:
+    def _all_unreferenced(self, file: OutputFile, counts: SkippedGrains) -> None:
         position = told = 0
         starts, before = {}, 0
         for link in self.chain.links:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.recovery.writing import OutputFolder
 
 log = logger_of(__name__)
-NAME = "files"
+FILES_FOLDER = "files"
 """The folder of files in which all bytes are proven their own."""
 LIKELY = "likely"
 """The folder of files in which some bytes are only likely their own."""
@@ -78,7 +78,7 @@ class FilesRecovery:
 
     def _one(self, file: DeletedFile) -> None:
         try:
-            self._into(NAME, file)
+            self._into(FILES_FOLDER, file)
         except _NotProvenError:
             self._into(LIKELY, file)
 
@@ -89,7 +89,7 @@ class FilesRecovery:
             _NotProvenError: If that is the one for what is proven, and some of it is only likely.
         """
         parts = (top, *self._paths[top].of(self.stem, file.volume, *file.path.split("/")))
-        output = _Output(self.folder, parts, file.size, only_proven=top == NAME)
+        output = _Output(self.folder, parts, file.size, only_proven=top == FILES_FOLDER)
         written = True
         try:
             recovered = measure(file, output.put)

@@ -33,7 +33,7 @@ _PIECE = re.compile(r"(?P<stem>.*-s)(?P<number>\d{3,6})(?P<end>(-sesparse)?\.vmd
 """How VMware numbers the extents of a disk that has several, from 1."""
 
 
-class Piece(NamedTuple):
+class ExtentPiece(NamedTuple):
     """An extent of the disk."""
 
     path: Path
@@ -76,7 +76,7 @@ def pieces_beside(extent: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def read_piece(extent: Path, capacities: Sequence[Capacity] = (), *, rebuild: bool = True) -> Piece:
+def read_piece(extent: Path, capacities: Sequence[Capacity] = (), *, rebuild: bool = True) -> ExtentPiece:
     """An extent's capacity: by its header, or where that is destroyed by what else tells it, if the file confirms it.
 
     Args:
@@ -91,20 +91,20 @@ def read_piece(extent: Path, capacities: Sequence[Capacity] = (), *, rebuild: bo
     try:
         head = file.read_some(0, 2 * SECTOR)
         try:
-            return Piece(extent, read_header(file, allow_truncated=True).capacity, head)
+            return ExtentPiece(extent, read_header(file, allow_truncated=True).capacity, head)
         except ExtentError as e:
             if not rebuild:
-                return Piece(extent, None, head)
+                return ExtentPiece(extent, None, head)
             header = rebuild_header(
                 file, [*capacities, *logged_capacities(Folder(extent.parent))], e, allow_truncated=True
             )
         note = f"the header of {extent.name} is destroyed (salvage=1 opens it): {'; '.join(header.rebuilt)}"
-        return Piece(extent, header.capacity, head, note)
+        return ExtentPiece(extent, header.capacity, head, note)
     finally:
         file.close()
 
 
-def new_descriptor(pieces: Sequence[Piece], parent: Path | None) -> NewDescriptor:
+def new_descriptor(pieces: Sequence[ExtentPiece], parent: Path | None) -> NewDescriptor:
     """A descriptor for some extents.
 
     Args:
@@ -145,7 +145,7 @@ def new_descriptor(pieces: Sequence[Piece], parent: Path | None) -> NewDescripto
     return NewDescriptor("\n".join(lines) + "\n", tuple(notes))
 
 
-def _check_folder(pieces: Sequence[Piece]) -> None:
+def _check_folder(pieces: Sequence[ExtentPiece]) -> None:
     """A descriptor names extents by their file names alone, and each once."""
     for number, piece in enumerate(pieces):
         if any(same_file(piece.path, other.path) for other in pieces[:number]):

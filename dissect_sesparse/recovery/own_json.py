@@ -15,11 +15,11 @@ from dissect_sesparse.recovery.writing import RecoverError, system_errors
 if TYPE_CHECKING:
     from dissect_sesparse.recovery.writing import OutputFolder
 
-MAX_SIZE = 64 << 20
+MAX_JSON_SIZE = 64 << 20
 """Bytes."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 40
-ADVICE = "it was changed, or is not of this program: use another folder"
+JSON_ADVICE = "it was changed, or is not of this program: use another folder"
 
 Shape = Any
 
@@ -42,8 +42,10 @@ def read_json(folder: OutputFolder, name: str, shape: Shape = dict) -> Any:
             return None
         with fh:
             size = os.fstat(fh.fileno()).st_size
-            if size > MAX_SIZE:
-                raise RecoverError(f"it has {size} bytes", file=path, expected=f"at most {MAX_SIZE}", advice=ADVICE)
+            if size > MAX_JSON_SIZE:
+                raise RecoverError(
+                    f"it has {size} bytes", file=path, expected=f"at most {MAX_JSON_SIZE}", advice=JSON_ADVICE
+                )
             data = b""
             while len(data) <= size and (more := fh.read(size + 1 - len(data))):
                 data += more
@@ -52,7 +54,7 @@ def read_json(folder: OutputFolder, name: str, shape: Shape = dict) -> Any:
         _hold(value, shape, "it")
     except (ValueError, RecursionError) as e:  # UnicodeDecodeError is a ValueError
         problem = "nested too deeply" if isinstance(e, RecursionError) else str(e)
-        raise RecoverError(f"cannot be read: {problem}", file=path, advice=ADVICE) from e
+        raise RecoverError(f"cannot be read: {problem}", file=path, advice=JSON_ADVICE) from e
     return value
 
 

@@ -33,7 +33,7 @@ from dissect_sesparse.recovery.own_json import read_json
 from dissect_sesparse.recovery.safe_name import safe_stems
 from dissect_sesparse.recovery.sparse_file import OutputFile, OutputFolder, RecoverError
 from dissect_sesparse.recovery.state import (
-    State,
+    RecoveryState,
     options_of,
     refuse_around,
     refuse_inside,
@@ -157,7 +157,7 @@ class _Run:
         evidence = folders_of(file for file, _ in self.inputs)
         refuse_inside(self.out.path, evidence)
         refuse_around(self.out.path, evidence)
-        state = State.open(self.out, [file for file, _ in self.inputs], self._options(), self.others)
+        state = RecoveryState.open(self.out, [file for file, _ in self.inputs], self._options(), self.others)
         earlier = read_json(self.out, "report.json", _SHAPE)
         if state.adds:
             self._check_outputs(earlier)
@@ -208,14 +208,14 @@ class _Run:
         if self.progress is not None:
             self.progress(self.done, self.total)
 
-    def _hash(self, state: State) -> None:
+    def _hash(self, state: RecoveryState) -> None:
         """The digests of all input files, read by this run whatever an earlier one kept: the report vouches for them."""
         for number, (file, opened) in enumerate(self.inputs):
             file = hashed(file, opened, self._tell)
             state.keep(file)
             self.inputs[number] = (file, opened)
 
-    def _recover(self, state: State) -> dict[str, Any]:
+    def _recover(self, state: RecoveryState) -> dict[str, Any]:
         disks = []
         manifest, index = (JsonLines(self.out, name, replaces=state.adding) for name in _LINES)
         try:

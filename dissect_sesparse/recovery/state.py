@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.recovery.own_json import ADVICE, read_json
+from dissect_sesparse.recovery.own_json import JSON_ADVICE, read_json
 from dissect_sesparse.recovery.sparse_file import PARTIAL, RecoverError
 from dissect_sesparse.recovery.writing import system_errors
 from dissect_sesparse.version import __version__
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.recovery.own_json import Shape
     from dissect_sesparse.recovery.writing import OutputFolder
 
-NAME = "recover.json"
+STATE_FILE = "recover.json"
 _SHAPE: Shape = {
     "version": str,
     "options": [{...: (str, bool, int, type(None))}],
@@ -37,11 +37,11 @@ _SHAPE: Shape = {
     "adding": bool,
     "inputs": [{"path": str, "size": int, "mtime_ns": (int, type(None)), "sha256": (str, type(None))}],
 }
-_OWN_PARTIAL = re.compile(rf"{re.escape(NAME)}\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
+_OWN_PARTIAL = re.compile(rf"{re.escape(STATE_FILE)}\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class State:
+class RecoveryState:
     """What was begun in a folder.
 
     Args:
@@ -51,7 +51,7 @@ class State:
 
     def __init__(self, out: OutputFolder, content: dict[str, Any]):
         self._out = out
-        self.path = out.path / NAME
+        self.path = out.path / STATE_FILE
         self._content = content
         self._wanted_options = content["options"]
         self._inputs: dict[str, dict[str, Any]] = {file["path"]: file for file in content["inputs"]}
@@ -59,7 +59,7 @@ class State:
     @classmethod
     def open(
         cls, out: OutputFolder, inputs: Sequence[InputFile], options: list[dict[str, Any]], others: list[dict[str, Any]]
-    ) -> State:
+    ) -> RecoveryState:
         """Begin in a new or empty folder, or go on with the same in one where it was begun.
 
         Raises:
@@ -74,7 +74,7 @@ class State:
             "inputs": [dict(zip(("path", "size", "mtime_ns"), file.key), sha256=None) for file in inputs],
         }
         found = _names(out)
-        if NAME not in found:
+        if STATE_FILE not in found:
             if found:
                 problem = "the folder is not empty, and no recovery was begun in it"
                 raise RecoverError(problem, file=out.path, expected="a new or empty folder")
@@ -157,7 +157,7 @@ class State:
 
     def _save(self) -> None:
         """Write it anew; the old one stays until the new one is whole."""
-        with self._out.whole(NAME) as fh:
+        with self._out.whole(STATE_FILE) as fh:
             fh.write(json.dumps(self._content, indent=2).encode())
 
 
@@ -185,17 +185,19 @@ def _names(out: OutputFolder) -> set[str]:
 
 
 def _load(out: OutputFolder) -> dict[str, Any]:
-    content = read_json(out, NAME, _SHAPE)
-    path = out.path / NAME
+    content = read_json(out, STATE_FILE, _SHAPE)
+    path = out.path / STATE_FILE
     try:
         datetime.fromisoformat(content["started"])
     except ValueError as e:
-        raise RecoverError("not a time", file=path, field="started", value=content["started"], advice=ADVICE) from e
+        raise RecoverError(
+            "not a time", file=path, field="started", value=content["started"], advice=JSON_ADVICE
+        ) from e
     for file in content["inputs"]:
         if file["sha256"] is not None and not _SHA256.fullmatch(file["sha256"]):
-            raise RecoverError("no digest", file=path, field="sha256", value=file["sha256"], advice=ADVICE)
+            raise RecoverError("no digest", file=path, field="sha256", value=file["sha256"], advice=JSON_ADVICE)
     if len({file["path"] for file in content["inputs"]}) != len(content["inputs"]):
-        raise RecoverError("an input file is there twice", file=path, advice=ADVICE)
+        raise RecoverError("an input file is there twice", file=path, advice=JSON_ADVICE)
     return content
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.extent.engine import Words
     from dissect_sesparse.extent.metadata import Metadata
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
 
 MAX_PAIRS = 500_000
 """Tables times the blocks of the backmap that name them."""
@@ -109,7 +109,7 @@ class Inverse:
 class Directory(NamedTuple):
     """The directory with entries given back."""
 
-    source: Source
+    source: MetadataSource
     given_back: tuple[int, ...] = ()
     """The indexes of the tables."""
     notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from dissect_sesparse.source.errors import UnreadableError
 from dissect_sesparse.source.file import SECTOR
 
 if TYPE_CHECKING:
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.repair.journal import Journal, Record
 
 
@@ -104,7 +104,7 @@ def newest_images(records: list[Record]) -> dict[int, bytes]:
     return sectors
 
 
-def sector_of(source: Source, number: int) -> bytes:
+def sector_of(source: MetadataSource, number: int) -> bytes:
     """A sector; empty where it cannot be had."""
     try:
         return source.read_some(number * SECTOR, SECTOR)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.extent.backmap import names
+from dissect_sesparse.extent.backmap import names_entry
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE, REGION_STEP_SECTORS, TABLE_COVERS, TABLE_SIZE, c_sesparse
 from dissect_sesparse.extent.entry import is_allocated, place_of
 from dissect_sesparse.extent.header import (
@@ -292,7 +292,7 @@ def _entries(view: Metadata, header: Header) -> tuple[int, int]:
                 continue
             place = place_of(entry)
             word = view.word(place)
-            if place >= header.place_count or (word and not names(view, word, index, slot)):
+            if place >= header.place_count or (word and not names_entry(view, word, index, slot)):
                 misfit += 1
             elif word:
                 fit += 1

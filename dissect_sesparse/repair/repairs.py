@@ -17,7 +17,7 @@ from dissect_sesparse.repair.salvage import Salvage
 
 if TYPE_CHECKING:
     from dissect_sesparse.extent.header import Header
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.extent.sesparse import SESparseExtent
     from dissect_sesparse.repair.replay import Replay
     from dissect_sesparse.source.file import EvidenceFile
@@ -70,7 +70,7 @@ def repaired(file: EvidenceFile, header: Header, *, journal: str, salvage: bool)
         ExtentError: If there is more to rebuild than memory can hold.
         UnreadableError: If the file cannot be read where a repair needs it.
     """
-    source: Source = file
+    source: MetadataSource = file
     played, restored, rebuilt = None, 0, None
     if header.replay_journal and journal == "replay":
         played, source = replay(file, header, infer=salvage)

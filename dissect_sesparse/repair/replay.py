@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dissect_sesparse.extent.backmap import named_by, names
+from dissect_sesparse.extent.backmap import named_by, names_entry
 from dissect_sesparse.extent.c_sesparse import TABLE_SIZE
 from dissect_sesparse.extent.doubt import Doubt
 from dissect_sesparse.extent.entry import INVALID_ENTRY, State, encode_entry, is_allocated, place_of, unpack
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from dissect_sesparse.extent.header import Header
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.source.file import EvidenceFile
 
 MAX_CHECKS = 1_000_000
@@ -83,7 +83,7 @@ class Replay:
         return "torn" if record.problem is not None or record == self.torn else "history"
 
 
-def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[Replay, Source]:
+def replay(file: EvidenceFile, header: Header, *, infer: bool = False) -> tuple[Replay, MetadataSource]:
     """Apply the journal of a dirty extent.
 
     Args:
@@ -221,7 +221,7 @@ class _Touched:
         view = Metadata(self.file, self.header, LaidOver(self.file, sectors) if sectors else None)
         count = 0
         for index, slot, place in self._allocated(view):
-            if self.kept.backmap and not names(view, view.word(place), index, slot):
+            if self.kept.backmap and not names_entry(view, view.word(place), index, slot):
                 count += 1
             if self.kept.bitmap and not view.bit(place):
                 count += 1
@@ -270,7 +270,7 @@ class _Doubts:
         header: Where the regions are.
     """
 
-    def __init__(self, file: EvidenceFile, shown: Source, header: Header):
+    def __init__(self, file: EvidenceFile, shown: MetadataSource, header: Header):
         self.file = file
         self.shown = shown
         self.header = header
@@ -318,4 +318,4 @@ class _Doubts:
         if entry is None or not is_allocated(entry):
             return False
         place = place_of(entry)
-        return names(view, view.word(place), index, slot) and bool(view.bit(place))
+        return names_entry(view, view.word(place), index, slot) and bool(view.bit(place))

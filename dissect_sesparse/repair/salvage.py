@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.extent.engine import Words
     from dissect_sesparse.extent.header import Header
-    from dissect_sesparse.extent.overlaid import Source
+    from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.source.file import EvidenceFile
 
 _KEPT = 64
@@ -62,7 +62,7 @@ class Salvage:
         ExtentError: If the backmap names more than can be kept in memory.
     """
 
-    def __init__(self, file: EvidenceFile, header: Header, below: Source):
+    def __init__(self, file: EvidenceFile, header: Header, below: MetadataSource):
         self.header = header
         self.size, self.label = below.size, below.label
         self.rebuilt_entries = self.lost_entries = self.damaged_tables = 0

@@ -52,7 +52,7 @@ class LinkReport:
     size: int
     """Bytes of its disk."""
     state: str
-    """One of :data:`~dissect_sesparse.chain.summary.STATES`."""
+    """One of :data:`~dissect_sesparse.chain.summary.LINK_STATES`."""
     snapshot: str | None
     """Whose state it holds; ``None`` for the running one, and where the list names none."""
     after: datetime | None

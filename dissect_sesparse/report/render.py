@@ -23,7 +23,7 @@ MAX_PAGE = 5_000_000
 _ROWS = (2000, 1000, 500, 200, 50, 10)
 """Rows of each list: so many, or fewer where that makes the page too large."""
 
-STATES = {
+STATE_WORDS = {
     "allocated": "written since a snapshot",
     "base": "base disk",
     "unmapped": "trimmed by the guest",
@@ -58,7 +58,7 @@ def _page(report: Report, rows: int) -> bytes:
             findings=report.findings.cut(rows),
             unmapped=report.unmapped.cut(rows),
             files=report.files.cut(rows),
-            states=STATES,
+            states=STATE_WORDS,
             policy=policy,
             # These three are ours, not the evidence's: the data is text in which no character ends the element it is in.
             style=Markup(style),  # noqa: S704
@@ -125,7 +125,8 @@ def ranges(strip: Strip, most: int = 100) -> list[tuple[int, Cell, dict[str, int
 def _data(report: Report) -> str:
     """What the script draws: JSON that is safe within a script element."""
     text = json.dumps(
-        {"labels": LABELS, "states": STATES, "disks": [_disk(disk) for disk in report.disks]}, separators=(",", ":")
+        {"labels": LABELS, "states": STATE_WORDS, "disks": [_disk(disk) for disk in report.disks]},
+        separators=(",", ":"),
     )
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

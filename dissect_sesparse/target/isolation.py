@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.files.versions import disks_of
+from dissect_sesparse.files.versions import disks_below
 from dissect_sesparse.source.errors import SESparseError, UnreadableError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _met(entry: Any, error: SESparseError) -> bool:
 
 def _disks(entry: Any) -> Iterator[Any]:
     """The disk or disks below a volume (of a volume, of a logical volume); a disk itself."""
-    below = disks_of(entry)
+    below = disks_below(entry)
     if not below:
         yield entry
     for disk in below:

@@ -62,7 +62,7 @@ class Found:
         return target
 
 
-def find(spec: str | Path) -> list[Found]:
+def machines_named(spec: str | Path) -> list[Found]:
     """The machines that a target names: a path, a folder, or a URI of one.
 
     Raises:

@@ -77,7 +77,7 @@ _STATES = "dissect_sesparse.states"
 """Where in ``target.props`` the states are kept, once they were looked for."""
 
 
-def states_of(target: Target) -> list[FrozenState]:
+def snapshot_states(target: Target) -> list[FrozenState]:
     """The states that the snapshots of a target froze, oldest first. What the list says that is not so goes to the log."""
     if _STATES not in target.props:
         target.props[_STATES] = _look_for_states(target)
@@ -160,7 +160,9 @@ def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState
     for link in links:
         if _is_named(link.name, name):
             return DiskState(disk.chain, link.depth)
-    frozen = [(state.name, path) for state in states_of(target) if (path := _path_in(target, state, disk)) is not None]
+    frozen = [
+        (state.name, path) for state in snapshot_states(target) if (path := _path_in(target, state, disk)) is not None
+    ]
     rules = (
         lambda told, _: told == name,
         lambda told, _: _alike(told, name),
@@ -184,7 +186,7 @@ def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState
 def names_of_states(target: Target) -> list[str]:
     """All names that mean a state of some disk: those of links, newest first, then those of snapshots, oldest first."""
     links = [link.name for disk in sesparse_disks(target) for link in disk.chain.links]
-    return list(dict.fromkeys([*links, *(state.name for state in states_of(target))]))
+    return list(dict.fromkeys([*links, *(state.name for state in snapshot_states(target))]))
 
 
 def _is_named(file_name: str, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 dissect knows no entry points for this; its registries are plain lists and dictionaries that are looked at when a target is
 opened (tried on dissect.target 3.23 to 3.25 and the pre-releases after it). Any of its names may be gone in the next
-version, so each :class:`Piece` is installed on its own: what cannot be is said once in the log and listed by
+version, so each :class:`Registration` is installed on its own: what cannot be is said once in the log and listed by
 ``dissect-sesparse status``, and the rest works. Nothing of dissect is imported before a function is called: the autoload hook
 may come here in the middle of somebody's import of dissect.target.
 """
@@ -30,7 +30,7 @@ NOT_REGISTERED = "not registered"
 
 
 @dataclass(frozen=True)
-class Piece:
+class Registration:
     """One thing that dissect is to know of."""
 
     name: str
@@ -44,9 +44,9 @@ class Piece:
     """What is imported when dissect uses it."""
 
 
-def pieces() -> Iterator[Piece]:
+def pieces() -> Iterator[Registration]:
     """All there are, in the order in which they are installed."""
-    yield Piece(
+    yield Registration(
         "container SESparseContainer", "dissect opens the disks itself, and shows wrong bytes",
         partial(_container, "SESparseContainer"), partial(_has_container, "SESparseContainer"), f"{ROOM}.container",
     )  # fmt: skip
@@ -55,23 +55,23 @@ def pieces() -> Iterator[Piece]:
         ("SESparseSnapshotLoader", f"{ROOM}.child", "snapshots do not open with --child"),
     ):
         install, is_in = partial(_loader, name, module), partial(_has_loader, name)
-        yield Piece(f"loader {name}", without, install, is_in, module)
-    yield Piece(
+        yield Registration(f"loader {name}", without, install, is_in, module)
+    yield Registration(
         f"scheme {SCHEME}://", "no options in a URI", _scheme, _has_scheme, f"{ROOM}.loader",
     )  # fmt: skip
     for name, module, index, without in (
         ("functions sesparse.*", f"{ROOM}._plugin", "__regular__", "target-query has no function of this package"),
         ("snapshots as children", f"{ROOM}._child", "__child__", "--list-children lists no snapshot"),
     ):
-        yield Piece(name, without, partial(_plugin, module), partial(_has_plugin, module, index), module)
+        yield Registration(name, without, partial(_plugin, module), partial(_has_plugin, module, index), module)
     from dissect_sesparse.target.hooks import HOOKS
 
     for hook in HOOKS:
-        yield Piece(hook.name, hook.without, hook.install, hook.is_in, hook.module)
+        yield Registration(hook.name, hook.without, hook.install, hook.is_in, hook.module)
 
 
 @dataclass(frozen=True)
-class State:
+class RegistrationState:
     """What became of a piece; ``problem`` is empty where dissect has it."""
 
     name: str
@@ -105,18 +105,18 @@ def register() -> None:
         log.warning("dissect-sesparse could not be registered in full: %s", "; ".join(new))
 
 
-def states() -> list[State]:
+def states() -> list[RegistrationState]:
     """What became of each piece, whether or not ``register()`` was called; what dissect imports late is imported now."""
     # All are asked before anything is imported: a plugin registers itself when it is.
     answers = [(piece, _problem(piece)) for piece in pieces()]
     return [_state(piece, _import_problem(piece), *answer) for piece, answer in answers]
 
 
-def _state(piece: Piece, at_import: str, problem: str, is_broken: bool) -> State:
-    return State(piece.name, piece.without, at_import or problem, bool(at_import) or is_broken)
+def _state(piece: Registration, at_import: str, problem: str, is_broken: bool) -> RegistrationState:
+    return RegistrationState(piece.name, piece.without, at_import or problem, bool(at_import) or is_broken)
 
 
-def _problem(piece: Piece) -> tuple[str, bool]:
+def _problem(piece: Registration) -> tuple[str, bool]:
     """What is wrong, and whether it is more than that the piece is not registered."""
     try:
         return "" if piece.is_in() else NOT_REGISTERED, False
@@ -124,7 +124,7 @@ def _problem(piece: Piece) -> tuple[str, bool]:
         return reason(e), True
 
 
-def _import_problem(piece: Piece) -> str:
+def _import_problem(piece: Registration) -> str:
     try:
         importlib.import_module(piece.module)
     except (Exception, SystemExit) as e:
@@ -146,7 +146,7 @@ _LATE = (f"{ROOM}.vm", f"{ROOM}.child", f"{ROOM}.loader")
 """Modules that only the opening of a target imports: where one fails, dissect's own loader for the path is asked next."""
 
 
-def _check_import(piece: Piece) -> None:
+def _check_import(piece: Registration) -> None:
     if piece.module not in _LATE:
         importlib.import_module(piece.module)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dissect.target.exceptions import PluginError
 
 from dissect_sesparse.chain.map import label, link_of
-from dissect_sesparse.chain.summary import digest, snapshot_of_link, summaries
+from dissect_sesparse.chain.summary import link_digest, snapshot_of_link, summaries
 from dissect_sesparse.files.deleted import measure
 from dissect_sesparse.findings.findings import Once
 from dissect_sesparse.findings.findings import findings as findings_of
@@ -33,7 +33,7 @@ from dissect_sesparse.time.changes import changes as changed_ranges
 from dissect_sesparse.trimmed.parts import WHOLE
 from dissect_sesparse.trimmed.unmapped import times_of
 from dissect_sesparse.trimmed.unmapped import unmapped as unmapped_runs
-from dissect_sesparse.trimmed.unreferenced import Counts
+from dissect_sesparse.trimmed.unreferenced import SkippedGrains
 from dissect_sesparse.trimmed.unreferenced import unreferenced as unreferenced_runs
 from dissect_sesparse.vm.snapshots import snapshots_of
 
@@ -159,7 +159,7 @@ class Rows:
             )
 
     def unreferenced(self, chain: Chain, min_size: int, *, contents: bool, part: Part = WHOLE) -> Iterator[Record]:
-        counts = Counts()
+        counts = SkippedGrains()
         for run in unreferenced_runs(chain, contents=contents, counts=counts, part=part):
             if run.size < min_size:
                 continue
@@ -296,7 +296,7 @@ class Rows:
 
     def _digest(self, link: Link, *, holes: bool) -> tuple[str, str, str] | None:
         try:
-            return digest(link, holes=holes)
+            return link_digest(link, holes=holes)
         except SESparseError as e:
             self._target.log.error("Cannot hash the files of %s: %s", link.name, e)  # noqa: TRY400
             return None

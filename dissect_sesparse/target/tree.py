@@ -27,7 +27,7 @@ from dissect_sesparse.findings.findings import Finding
 from dissect_sesparse.recovery.safe_name import safe_names
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.target.context import CHILD_OF
-from dissect_sesparse.target.machine import sesparse_disks, states_of
+from dissect_sesparse.target.machine import sesparse_disks, snapshot_states
 from dissect_sesparse.trimmed.unmapped import unmapped
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SnapshotFile(VirtualFile):
 
 
 def _snapshots(target: Target, tree: VirtualFilesystem) -> Iterator[SnapshotFile]:
-    states = states_of(target)
+    states = snapshot_states(target)
     for number, (state, name) in enumerate(zip(states, safe_names(state.name for state in states))):
         yield SnapshotFile(tree, f"{SNAPSHOTS}/{number:02}-{name}", state, target)
 

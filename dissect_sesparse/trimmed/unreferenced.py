@@ -62,7 +62,7 @@ class UnreferencedRun:
 
 
 @dataclass
-class Counts:
+class SkippedGrains:
     """What was not listed."""
 
     zero_grains: int = 0
@@ -70,7 +70,7 @@ class Counts:
 
 
 def unreferenced(
-    chain: Chain, *, contents: bool = True, counts: Counts | None = None, part: Part = WHOLE
+    chain: Chain, *, contents: bool = True, counts: SkippedGrains | None = None, part: Part = WHOLE
 ) -> Iterator[UnreferencedRun]:
     """The unreferenced runs of all links, newest link first, each extent in the order of its file.
 
@@ -80,7 +80,7 @@ def unreferenced(
         counts: Where to count what is not listed.
         part: The blocks of grains to go through, see ``parts``.
     """
-    counts = counts if counts is not None else Counts()
+    counts = counts if counts is not None else SkippedGrains()
     for link in chain.links:
         for number, placed in enumerate(link.extents):
             units = part.units(link.depth, number)
@@ -92,7 +92,9 @@ def unreferenced(
                     yield UnreferencedRun(link, placed, place, size, where, state, content)
 
 
-def _runs(extent: SESparseExtent, counts: Counts, first: int, end: int | None) -> Iterator[tuple[int, int, int | None]]:
+def _runs(
+    extent: SESparseExtent, counts: SkippedGrains, first: int, end: int | None
+) -> Iterator[tuple[int, int, int | None]]:
     """Place in the file, size and offset on the extent's disk of each run in some blocks."""
     last_block = -(-extent.metadata.place_limit // TABLE_ENTRIES)
     last_block = last_block if end is None else min(end, last_block)
@@ -122,7 +124,7 @@ def named_places(extent: SESparseExtent, first: int, end: int) -> NDArray[np.boo
 
 
 def _block_runs(
-    extent: SESparseExtent, block: int, free: NDArray[np.bool_], counts: Counts
+    extent: SESparseExtent, block: int, free: NDArray[np.bool_], counts: SkippedGrains
 ) -> Iterator[tuple[int, int, int | None]]:
     """The runs of a block's places that are free and not zero."""
     first = block * TABLE_ENTRIES
@@ -151,7 +153,7 @@ def _is_trailer(extent: SESparseExtent, place: int) -> bool:
     return extent.file.read_some(begin, GRAIN_SIZE + 1) == b"\xff" * GRAIN_SIZE
 
 
-def _joined(begin: int, data: bytes, owners: list[int], counts: Counts) -> Iterator[tuple[int, int, int | None]]:
+def _joined(begin: int, data: bytes, owners: list[int], counts: SkippedGrains) -> Iterator[tuple[int, int, int | None]]:
     """Grains that are not zero, joined where place and address go on."""
     run: tuple[int, int, int | None] | None = None
     for number, owner in enumerate(owners):
