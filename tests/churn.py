@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.files.deleted import DeletedFile
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "examples"), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE / "support"), str(HERE.parent / "examples"), str(HERE.parent)]
 
 from churn_drivers import DRIVERS, GRAIN, Driver, run
 from churn_guest import Guest, Truth

@@ -125,7 +125,7 @@ def limited() -> Callable[..., str]:
         pytest.skip("the memory of a process can only be limited on Linux")
 
     def run(code: str, *arguments: object) -> str:
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "examples")])
+        paths = os.pathsep.join(str(ROOT / name) for name in (".", "tests", "tests/support", "examples"))
         done = subprocess.run(
             [sys.executable, "-c", (PRELUDE if "import limits" not in code else "") + code, *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": paths},

@@ -22,7 +22,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples")]
+sys.path[:0] = [
+    str(Path(__file__).parent),
+    str(Path(__file__).parent / "support"),
+    str(Path(__file__).parent.parent / "examples"),
+]
 
 import oracle
 from disks import Pieces, grain_data, joined, random_chain, random_extent, write_chain

@@ -27,7 +27,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "examples")]
+sys.path[:0] = [
+    str(Path(__file__).parent),
+    str(Path(__file__).parent / "support"),
+    str(Path(__file__).parents[1] / "examples"),
+]
 
 import oracle
 import trimmed_oracle

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import file_states
 import make_vm
+import ntfs_state
 import pytest
 import target_fixtures
-import test_ntfs_files
 from dissect.ntfs.exceptions import Error as NtfsError
 from dissect.ntfs.mft import MftRecord
 from dissect.target import Target, container
@@ -58,7 +58,7 @@ def told(chain: Chain, older: int, newer: int, warnings: list[str] | None = None
 def test_what_was_ever_written(tmp_path: Path) -> None:
     """Size, times and clusters are the same, and none was written: but less of it was ever, so the rest is zeros."""
     valid = (0x38, (4096).to_bytes(8, "little"))
-    path = test_ntfs_files.patched(tmp_path, "keep.txt", valid, live=True)
+    path = ntfs_state.patched(tmp_path, "keep.txt", valid, live=True)
     with open_chain(path) as chain:
         assert "keep.txt" in by_state(told(chain, 1, 0))["changed"]
     with open_chain(file_states.build("ntfs", tmp_path / "plain").write()) as chain:

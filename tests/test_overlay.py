@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engine import (
+from plain_tables import (
     GRAINS_SECTOR,
     LIMITS,
     NASTY,

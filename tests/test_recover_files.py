@@ -14,8 +14,8 @@ import pytest
 from file_states import content
 from hypothesis import given
 from hypothesis import strategies as st
+from ntfs_state import COMPLETE, LIKELY, PARTIAL
 from target_fixtures import example_vm, snapshot_of  # noqa: F401
-from test_ntfs_files import COMPLETE, LIKELY, PARTIAL
 
 from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.cli import main

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "examples"))
+sys.path += [str(HERE.parent / "examples"), str(HERE / "support")]
 
 import running
 from cases import CASES, Box, Disk, Machine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sesparse_builder import GRAIN, ChainBuilder
 
-STATES = Path(__file__).parent / "states"
+STATES = Path(__file__).parents[1] / "states"
 sys.path.insert(0, str(STATES))
 
 from make_states import KINDS, content

@@ -1,7 +1,7 @@
 """Runs cases of the table: reads what they built, holds it against what is expected, within limits of time and memory.
 
 Every case runs in a process of its own that is forked from one which has imported everything, so that it costs little, and
-one that hangs, is killed or needs too much memory fails alone. ``python tests/running.py`` is that process: it reads a
+one that hangs, is killed or needs too much memory fails alone. ``python tests/support/running.py`` is that process: it reads a
 request a line and writes an answer a line, both JSON. Where there is no fork, cases run in the process that asks.
 """
 
@@ -39,7 +39,7 @@ except ImportError:
     resource = None
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
+ROOT = HERE.parents[1]
 CAN_FORK = resource is not None and hasattr(os, "fork")
 
 SECONDS = 10
@@ -545,7 +545,7 @@ class Server:
                 [sys.executable, str(HERE / "running.py")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": str(ROOT / "examples")},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "examples"), str(ROOT / "tests")))},
                 text=True,
             )
 

@@ -23,7 +23,7 @@ SIZE = SECTORS * 512
 GRAINS = SECTORS // 8
 UNKNOWN_STATE = 0x4 << 60
 """A table entry that is corrupt."""
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def small_chain(folder: Path, name: str = "vm", deltas: int = 1) -> ChainBuilder:

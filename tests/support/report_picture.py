@@ -1,4 +1,4 @@
-"""Make the two pictures of the report in the README: ``python tests/report_picture.py docs``.
+"""Make the two pictures of the report in the README: ``python tests/support/report_picture.py docs``.
 
 The top of the report of the example VM, with the marker of the map on what the guest trimmed; and what it trimmed and deleted.
 """
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "examples"))
+sys.path.append(str(Path(__file__).parents[2] / "examples"))
 
 import make_vm
 from browser import Opened, chromium
