@@ -9,7 +9,7 @@ import struct
 import pytest
 from sesparse_builder import ExtentBuilder
 
-from dissect_sesparse.extent.backmap import named_by, names_entry
+from dissect_sesparse.extent.backmap_words import named_by, names_entry
 from dissect_sesparse.extent.entry import BackmapWord
 from dissect_sesparse.extent.header import Region, read_header
 from dissect_sesparse.extent.metadata import Metadata

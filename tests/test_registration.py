@@ -123,25 +123,74 @@ def test_registers_after_it_was_taken_out(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_loaders_are_imported_when_needed() -> None:
-    """Start-up does not pay for them. What dissect would silently do without is imported, so that it fails in the open."""
+    """Start-up does not pay for them, nor for the container and what it needs."""
     code = """
     import dissect.target, sys
     from dissect.target import container, loader
     print([name for name in ("container", "loader", "vm") if f"dissect_sesparse.target.{name}" in sys.modules])
     """
-    assert python("-c", textwrap.dedent(code)).stdout.strip() == "['container']"
+    assert python("-c", textwrap.dedent(code)).stdout.strip() == "[]"
 
 
-def test_container_that_cannot_be_imported_is_told() -> None:
-    """dissect would take its own container in silence, and show wrong bytes."""
+def test_no_disk_no_numpy() -> None:
+    """A tool that opens no disk of ours loads nothing that takes long: no numpy, no reader."""
+    code = """
+    import sys, dissect.target.tools.query
+    from dissect.target import container
+    from dissect.target.plugin import plugins
+    list(plugins())
+    ours = sorted(name.split(".", 1)[1] for name in sys.modules if name.startswith("dissect_sesparse."))
+    print("numpy" in sys.modules, [name for name in ours if name.startswith(("chain", "extent", "repair", "findings"))])
+    """
+    assert python("-c", textwrap.dedent(code)).stdout.strip() == "False []"
+
+
+def test_single_cold_grains_need_no_numpy(example_vm: Path) -> None:
+    """Opening a chain and reading one block of it asks for three small reads a link, and decodes no table."""
     code = """
     import sys
-    sys.modules["dissect_sesparse.chain.detect"] = None
-    import dissect.target
+    from dissect_sesparse import open_chain
+    with open_chain(sys.argv[1]) as chain:
+        fh = chain.open()
+        fh.seek(1 << 20)  # from the disk's start on, a read may be the first of many
+        print(len(chain.links), len(fh.read(512)), "numpy" in sys.modules)
+        list(chain.runs())
+        print("numpy" in sys.modules)
     """
-    done = python("-c", textwrap.dedent(code))
+    newest = max(example_vm.parent.glob("*-00000?.vmdk"))
+    links, size, *loaded = python("-c", textwrap.dedent(code), newest).stdout.split()
+    assert int(links) > 1
+    assert (size, loaded) == ("512", ["False", "True"])
+
+
+def test_library_that_is_missing_is_told_at_start() -> None:
+    """Before a disk is opened, without loading it."""
+    done = python("-c", "import sys; sys.modules['numpy'] = None; import dissect.target")
     assert done.stderr.count("could not be registered") == 1
     assert "shows wrong bytes" in done.stderr
+    assert "numpy" in done.stderr
+
+
+@pytest.mark.parametrize("error", ["ImportError", "ValueError"])
+def test_container_that_cannot_be_imported_is_told(example_vm: Path, error: str) -> None:
+    """dissect takes its own container then, and shows wrong bytes: that is said when the first disk is asked for, once."""
+    code = f"""
+    import logging, sys
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "dissect_sesparse.chain.detect":
+                raise {error}("of the test")
+    sys.meta_path.insert(0, Broken())
+    from dissect.target import Target
+    logging.getLogger("dissect").setLevel(logging.CRITICAL)  # as -q does
+    target = Target.open(sys.argv[1])
+    print([disk.__type__ for disk in target.disks])
+    """
+    done = python("-c", textwrap.dedent(code), example_vm)
+    assert "sesparse" not in done.stdout
+    assert done.stderr.count("dissect-sesparse cannot be loaded") == 1
+    assert "shows wrong bytes" in done.stderr
+    assert "of the test" in done.stderr
 
 
 # One name of dissect is gone

@@ -204,8 +204,12 @@ class Metadata:
         """
         from dissect_sesparse.extent.engine import words
 
+        return None if (data := self.raw_entries(first_grain, count)) is None else words(data)
+
+    def raw_entries(self, first_grain: int, count: int) -> bytes | None:
+        """The same, as the bytes of the entries."""
         if self.emptied is not None:
-            return words(INVALID_ENTRY * count)
+            return INVALID_ENTRY * count
         pieces, found = [], False
         while count > 0:
             table, start = divmod(first_grain, TABLE_ENTRIES)
@@ -214,7 +218,7 @@ class Metadata:
             found = found or piece is not None
             pieces.append(bytes(n * 8) if piece is None else piece)
             first_grain, count = first_grain + n, count - n
-        return words(pieces[0] if len(pieces) == 1 else b"".join(pieces)) if found else None
+        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)) if found else None
 
     def _table_part(self, table: int, start: int, count: int) -> bytes | None:
         """``count`` raw entries of a table from ``start`` on; ``None`` without one, INVALID where they cannot be had."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from dissect_sesparse.extent.entry import INVALID
+from dissect_sesparse.extent.entry import INVALID, INVALID_ENTRY
 from dissect_sesparse.source.file import SECTOR
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class LaidOver:
 
 def _without_empty(data: bytes) -> bytes:
     """Entries of 0 made INVALID."""
+    if len(data) == 8:  # that of one grain, which is looked up without numpy
+        return data if any(data) else INVALID_ENTRY
     from dissect_sesparse.extent.engine import words
 
     entries = words(data).copy()

@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.extent.backmap import Backmap
 from dissect_sesparse.extent.base import Extent
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE, TABLE_COVERS, TABLE_ENTRIES
 from dissect_sesparse.extent.entry import Run, State, decode_entry, merged
@@ -22,6 +21,7 @@ from dissect_sesparse.source.file import SECTOR
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dissect_sesparse.extent.backmap import Backmap
     from dissect_sesparse.extent.engine import Layer, Words
     from dissect_sesparse.extent.metadata import Metadata
     from dissect_sesparse.source.file import EvidenceFile
@@ -46,6 +46,8 @@ class SESparseExtent(Extent):
     @cached_property
     def backmap(self) -> Backmap:
         """Whose the places of its grains region are."""
+        from dissect_sesparse.extent.backmap import Backmap  # numpy
+
         return Backmap(self.metadata)
 
     @property

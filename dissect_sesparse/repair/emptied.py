@@ -63,9 +63,9 @@ def find_emptied(metadata: Metadata) -> Emptied | None:
     grains = -(-metadata.header.capacity // GRAIN_SIZE)
     for table in metadata.tables():
         first = table * TABLE_ENTRIES
-        entries = metadata.entries(first, min(TABLE_ENTRIES, grains - first))
+        entries = metadata.raw_entries(first, min(TABLE_ENTRIES, grains - first))
         looked_at += 1
-        if looked_at > _FIRST or (entries is not None and entries.any()):
+        if looked_at > _FIRST or (entries is not None and entries.count(0) < len(entries)):
             return None
     try:
         found = kept(metadata)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.extent.backmap import names_entry
+from dissect_sesparse.extent.backmap_words import names_entry
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE, REGION_STEP_SECTORS, TABLE_COVERS, TABLE_SIZE, c_sesparse
 from dissect_sesparse.extent.entry import is_allocated, place_of
 from dissect_sesparse.extent.header import (

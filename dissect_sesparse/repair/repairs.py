@@ -13,13 +13,13 @@ from dissect_sesparse.extent.metadata import Metadata
 from dissect_sesparse.extent.overlaid import LaidOver
 from dissect_sesparse.repair.emptied import find_emptied
 from dissect_sesparse.repair.replay import replay, restore
-from dissect_sesparse.repair.salvage import Salvage
 
 if TYPE_CHECKING:
     from dissect_sesparse.extent.header import Header
     from dissect_sesparse.extent.overlaid import MetadataSource
     from dissect_sesparse.extent.sesparse import SESparseExtent
     from dissect_sesparse.repair.replay import Replay
+    from dissect_sesparse.repair.salvage import Salvage
     from dissect_sesparse.source.file import EvidenceFile
 
 _DESTROYED = Doubt(
@@ -77,6 +77,8 @@ def repaired(file: EvidenceFile, header: Header, *, journal: str, salvage: bool)
     elif salvage and not header.replay_journal and (lost := restore(file, header)):
         source, restored = LaidOver(file, lost), len(lost)
     if salvage:
+        from dissect_sesparse.repair.salvage import Salvage  # numpy, where something is rebuilt
+
         source = rebuilt = Salvage(file, header, source)
     repair = Repairs(header, played, restored, rebuilt) if played is not None or salvage else None
     metadata = Metadata(file, header, source, repair)

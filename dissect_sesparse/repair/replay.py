@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dissect_sesparse.extent.backmap import named_by, names_entry
+from dissect_sesparse.extent.backmap_words import named_by, names_entry
 from dissect_sesparse.extent.c_sesparse import TABLE_SIZE
 from dissect_sesparse.extent.doubt import Doubt
 from dissect_sesparse.extent.entry import INVALID_ENTRY, State, encode_entry, is_allocated, place_of, unpack

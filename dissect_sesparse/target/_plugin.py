@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 from dissect.target.exceptions import UnsupportedPluginError
 from dissect.target.plugin import Plugin, arg, export
 
-from dissect_sesparse.findings.findings import Once
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.target.asked import close_states, pairs_of_states, states_named
 from dissect_sesparse.target.records import (
@@ -22,8 +21,7 @@ from dissect_sesparse.target.records import (
     UnmappedRecord,
     UnreferencedRecord,
 )
-from dissect_sesparse.target.rows import Names, Rows
-from dissect_sesparse.trimmed.unmapped import STATES
+from dissect_sesparse.trimmed.states import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from flow.record import Record
 
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.target.rows import Rows
     from dissect_sesparse.time.changes import DiskState
 
 
@@ -58,6 +57,8 @@ class SESparsePlugin(Plugin):
 
     @cached_property
     def _rows(self) -> Rows:
+        from dissect_sesparse.target.rows import Names, Rows  # this module is imported at every start, those only here
+
         return Rows(self.target, Names(self.target))
 
     @export(record=LinkRecord)
@@ -151,5 +152,7 @@ class SESparsePlugin(Plugin):
     @export(record=FindingRecord)
     def findings(self) -> Iterator[Record]:
         """Yield what is odd about each disk, and what of it cannot be read."""
+        from dissect_sesparse.findings.findings import Once
+
         once = Once()
         yield from self._of_each(lambda disk: self._rows.findings(disk, once))

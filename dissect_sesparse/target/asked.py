@@ -9,9 +9,7 @@ from dissect.target.exceptions import FatalError
 
 from dissect_sesparse.source.errors import OptionError, SESparseError
 from dissect_sesparse.source.text import printable
-from dissect_sesparse.target.machine import names_of_states, state_named
-from dissect_sesparse.time.changes import DiskState
-from dissect_sesparse.trimmed.unmapped import STATES
+from dissect_sesparse.trimmed.states import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from dissect.target.target import Target
 
     from dissect_sesparse.target.container import SESparseContainer
+    from dissect_sesparse.time.changes import DiskState
 
 
 def states_named(text: str) -> str:
@@ -45,6 +44,9 @@ def pairs_of_states(
     Raises:
         NoStateError: If no disk has them, or a name means several.
     """
+    from dissect_sesparse.target.machine import names_of_states, state_named  # not at every start of a tool
+    from dissect_sesparse.time.changes import DiskState
+
     pairs, failed = [], False
     for disk in disks:
         opened: list[DiskState] = []

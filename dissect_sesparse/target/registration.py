@@ -14,6 +14,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.source.text import make_printable
@@ -27,6 +28,7 @@ log = logging.getLogger("dissect.target")
 ROOM = "dissect_sesparse.target"
 SCHEME = "sesparse"
 NOT_REGISTERED = "not registered"
+_WITHOUT_CONTAINER = "dissect opens the disks itself, and shows wrong bytes"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Registration:
 def pieces() -> Iterator[Registration]:
     """All there are, in the order in which they are installed."""
     yield Registration(
-        "container SESparseContainer", "dissect opens the disks itself, and shows wrong bytes",
+        "container SESparseContainer", _WITHOUT_CONTAINER,
         partial(_container, "SESparseContainer"), partial(_has_container, "SESparseContainer"), f"{ROOM}.container",
     )  # fmt: skip
     for name, module, without in (
@@ -142,13 +144,51 @@ def reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-_LATE = (f"{ROOM}.vm", f"{ROOM}.child", f"{ROOM}.loader")
-"""Modules that only the opening of a target imports: where one fails, dissect's own loader for the path is asked next."""
+_LATE = (f"{ROOM}.container", f"{ROOM}.vm", f"{ROOM}.child", f"{ROOM}.loader")
+"""Modules that only the opening of a target imports: where a loader fails, dissect's own for the path is asked next, and
+the container says itself that it failed, see :class:`_Waiting`."""
 
 
 def _check_import(piece: Registration) -> None:
     if piece.module not in _LATE:
         importlib.import_module(piece.module)
+    elif piece.module == f"{ROOM}.container":
+        for name in ("numpy", piece.module):  # is it there, without loading it
+            if sys.modules.get(name) is None and find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+class _Waiting:
+    """The container, imported when dissect first asks it about a disk: a tool that opens none does not pay for it.
+
+    dissect's own lazy import would not do: where it fails, dissect takes its own container for the disk, and shows wrong
+    bytes, without a word. This one says so, once, above what ``-q`` silences.
+    """
+
+    def __init__(self, module: str, name: str, without: str):
+        self._module = module
+        self._attr = name  # dissect's lazy ones have it too: it is a name without an import
+        self._without = without
+
+    def __repr__(self) -> str:
+        return f"<{self._attr} of {self._module}, when it is needed>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._load(), name)
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        return self._load()(*args, **kwargs)
+
+    def _load(self) -> Any:
+        try:
+            return getattr(importlib.import_module(self._module), self._attr)
+        except Exception as e:
+            problem = f"container {self._attr} ({self._without}): {reason(e)}"
+            if problem not in _said:
+                _said.add(problem)
+                log.critical("dissect-sesparse cannot be loaded: %s", problem)
+                log.debug("", exc_info=e)
+            raise ImportError(problem) from e
 
 
 def _container(name: str) -> None:
@@ -156,7 +196,7 @@ def _container(name: str) -> None:
 
     if not _has_container(name):
         # dissect's own VMDK container claims every *.vmdk by its name: ours has to be asked first.
-        container.CONTAINERS.insert(0, _lazy(f"{ROOM}.container", name))
+        container.CONTAINERS.insert(0, _Waiting(f"{ROOM}.container", name, _WITHOUT_CONTAINER))
 
 
 def _has_container(name: str) -> bool:
@@ -193,8 +233,6 @@ def _has_scheme() -> bool:
 
 def _plugin(module: str) -> None:
     """Register the plugin of a module. Its class registers itself when it is made, which is once."""
-    from importlib.util import find_spec
-
     from dissect.target import plugin
 
     if find_spec("dissect.target.plugins._pluginlist") is None:

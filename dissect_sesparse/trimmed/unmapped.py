@@ -18,6 +18,7 @@ from dissect_sesparse.source.errors import UnreadableError
 from dissect_sesparse.time.views import view_at
 from dissect_sesparse.trimmed.content import Content, describe
 from dissect_sesparse.trimmed.parts import WHOLE
+from dissect_sesparse.trimmed.states import STATES
 from dissect_sesparse.vm.snapshots import snapshots_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ MAX_RUN_GRAINS = 4096
 """Grains of a run at the most: 16 MiB."""
 ZERO_GRAIN = bytes(GRAIN_SIZE)
 
-STATES = ("present", "empty", "reused", "missing", "contested", "ambiguous")
+__all__ = ["STATES", "Counts", "UnmappedRun", "times_of", "unmapped"]
+
 _STATE_OF = {
     Claim.REUSED: "reused",
     Claim.MISSING: "missing",
