@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read it has seen enough
         pass
     except Exception as e:
-        from dissect_sesparse.commands.opening import message_of
+        from dissect_sesparse.commands.words import message_of
 
         complain(command, message_of(e))
     finally:

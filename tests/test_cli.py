@@ -73,7 +73,7 @@ def test_status_where_something_is_broken(broken: str, said: str) -> None:
     assert done.stdout.splitlines()[-1].startswith("registered: ")
     assert "registered: yes" not in done.stdout or "numpy" in broken, "which the first disk needs, and not the start"
     assert said in done.stdout
-    assert done.stderr.count("Traceback") == ("registration" in broken), "that of the warning of the autoload"
+    assert "Traceback" not in done.stderr
 
 
 BROKEN = """

@@ -46,7 +46,7 @@ from sesparse_builder import vmx
 from target_fixtures import small_chain, snapshot_of
 
 from dissect_sesparse import cli, fleet
-from dissect_sesparse.commands.opening import message_of
+from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.fleet import cluster, collect, driver, plan, work
 from dissect_sesparse.fleet.data import FleetError, Vm
 from dissect_sesparse.fleet.folder import FleetFolder, name_vms, write_whole

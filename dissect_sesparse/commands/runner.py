@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, message_of
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of
 from dissect_sesparse.commands.outcome import FAILED, Outcome
 from dissect_sesparse.commands.output import complain, progress_bar, say
+from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.recovery.safe_name import told_apart
 from dissect_sesparse.source.errors import FileError
 

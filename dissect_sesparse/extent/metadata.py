@@ -39,6 +39,12 @@ _SECTORS_CACHED = 4096
 """Sectors that are kept for single entries, words and bits: 2 MiB."""
 
 
+def _numbers(data: bytes) -> Words:
+    from dissect_sesparse.extent.engine import words  # numpy
+
+    return words(data)
+
+
 class Metadata:
     """The metadata of an extent.
 
@@ -202,23 +208,19 @@ class Metadata:
 
         A directory entry or a table that cannot be had gives entries that decode to INVALID.
         """
-        from dissect_sesparse.extent.engine import words
-
-        return None if (data := self.raw_entries(first_grain, count)) is None else words(data)
+        return _numbers(data) if (data := self.raw_entries(first_grain, count)) else None
 
     def raw_entries(self, first_grain: int, count: int) -> bytes | None:
         """The same, as the bytes of the entries."""
         if self.emptied is not None:
             return INVALID_ENTRY * count
-        pieces, found = [], False
-        while count > 0:
+        pieces, end = [], first_grain + count
+        while first_grain < end:
             table, start = divmod(first_grain, TABLE_ENTRIES)
-            n = min(count, TABLE_ENTRIES - start)
-            piece = self._table_part(table, start, n)
-            found = found or piece is not None
-            pieces.append(bytes(n * 8) if piece is None else piece)
-            first_grain, count = first_grain + n, count - n
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)) if found else None
+            n = min(end - first_grain, TABLE_ENTRIES - start)
+            pieces.append((self._table_part(table, start, n), n))
+            first_grain += n
+        return b"".join(piece or bytes(n * 8) for piece, n in pieces) if any(piece for piece, _ in pieces) else None
 
     def _table_part(self, table: int, start: int, count: int) -> bytes | None:
         """``count`` raw entries of a table from ``start`` on; ``None`` without one, INVALID where they cannot be had."""
@@ -239,22 +241,18 @@ class Metadata:
             first: The first table that is looked at.
             end: The one behind the last.
         """
-        from dissect_sesparse.extent.engine import words
-
         grains = -(-self.header.capacity // GRAIN_SIZE)
         for table in self.tables(first, end):
             try:
                 if (index := self.index_of(table)) is not None:
                     count = min(TABLE_ENTRIES, grains - table * TABLE_ENTRIES)
-                    yield table * TABLE_ENTRIES, words(self.source.read_some(self.entry_offset(index), count * 8))
+                    yield table * TABLE_ENTRIES, _numbers(self.source.read_some(self.entry_offset(index), count * 8))
             except UnreadableError:  # reported by the findings
                 continue
 
     def table(self, index: int) -> Words:
         """The raw entries of the table with an index, whoever names it; fewer where the file ends."""
-        from dissect_sesparse.extent.engine import words
-
-        return words(self.source.read_some(self.entry_offset(index), TABLE_SIZE))
+        return _numbers(self.source.read_some(self.entry_offset(index), TABLE_SIZE))
 
     # Free bitmap and backmap: many places
 
@@ -265,16 +263,15 @@ class Metadata:
         """
         from dissect_sesparse.extent.engine import bits_of
 
-        size = max(0, min(-(-count // 8), self._bitmap.size - first // 8))
-        data = self.source.read_some(self.bit_offset(first), size)
+        data = self.source.read_some(
+            self.bit_offset(first), max(0, min(-(-count // 8), self._bitmap.size - first // 8))
+        )
         return bits_of(data)[: max(0, min(count, self.place_limit - first))]
 
     def words(self, first: int, count: int) -> Words:
         """The backmap's words for some places; fewer where the region or the file ends."""
-        from dissect_sesparse.extent.engine import words
-
         count = max(0, min(count, self._backmap.size // 8 - first))
-        return words(self.source.read_some(self.word_offset(first), count * 8))
+        return _numbers(self.source.read_some(self.word_offset(first), count * 8))
 
     def has_no_words(self, first: int, count: int) -> bool:
         """Whether the words of some places are a hole of the file, so that nothing has to be read to see that they are 0."""
@@ -306,8 +303,7 @@ class Metadata:
 
     def word(self, place: int) -> BackmapWord | None:
         """The backmap's word for a place."""
-        word = self._word("backmap", place)
-        return None if word is None else BackmapWord(word)
+        return None if (word := self._word("backmap", place)) is None else BackmapWord(word)
 
     def bit(self, place: int) -> bool | None:
         """Whether the free bitmap says that a place is in use."""

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dissect_sesparse.commands.opening import message_of
 from dissect_sesparse.commands.outcome import DONE, FAILED
 from dissect_sesparse.commands.output import complain, say
+from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.fleet.data import FleetError, Settings
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.source.folder import refuse_irregular

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed import as_completed
 
-from dissect_sesparse.commands.opening import message_of
+from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.fleet.collect import collect, row_of
 from dissect_sesparse.fleet.work import extract, survey
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, message_of, open_target
+from dissect_sesparse.commands.opening import disks_of, files_of, loader_of, open_target
+from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.findings.findings import Once
 from dissect_sesparse.fleet.data import Done, FleetError, Share, Survey
 from dissect_sesparse.fleet.folder import FleetFolder, write_whole
