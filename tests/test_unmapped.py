@@ -17,6 +17,7 @@ from target_fixtures import add_delta, example_vm  # noqa: F401
 from dissect_sesparse import open_chain
 from dissect_sesparse.extent.entry import State
 from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.trimmed.content import describe
 from dissect_sesparse.trimmed.unmapped import STATES, Counts, UnmappedRun, unmapped
 
 if TYPE_CHECKING:
@@ -237,3 +238,24 @@ def test_last_grain_that_is_shorter(folder: Path, place: int) -> None:
         (run,) = unmapped(chain)
         assert (run.offset, run.size, run.state) == (8192, 512, "present")
         assert run.read() == grain_data("old", 2)[:512]
+
+
+def test_many_short_runs_are_read_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may have millions of them. Two reads of what is below and of the old bytes for a whole row of them."""
+    chain = ChainBuilder(folder, SECTORS)
+    extent, asked = chain.add_delta(), []
+    for grain in range(0, 256, 2):
+        extent.unmap(grain, grain_data("old", grain), place=300 - grain)
+        extent.allocate(grain + 1, grain_data("new", grain), place=301 - grain)
+    with open_chain(chain.write()) as opened:
+        below = opened.links[1].extents[0].extent.file
+        for file in (below, opened.links[0].extents[0].extent.file):
+            monkeypatch.setattr(
+                file, "read", lambda start, size, read=file.read: asked.append(size) or read(start, size)
+            )
+        runs = list(unmapped(opened))
+        assert len(asked) < 10
+        assert [run.offset // 4096 for run in runs] == list(range(0, 256, 2))
+        assert {run.state for run in runs} == {"present"}
+        assert all(run.read() == grain_data("old", run.offset // 4096) for run in runs)
+        assert all(run.content == describe(run.read()) for run in runs)
