@@ -20,6 +20,27 @@ def test_digest() -> None:
     assert describe(data).digest == digest(data)
 
 
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (3 << 20) + 1])
+@pytest.mark.parametrize("threads", [True, False])
+def test_much_data(monkeypatch: pytest.MonkeyPatch, size: int, threads: bool) -> None:
+    """Whether or not another thread can be had, and whether or not it is worth one: the same."""
+
+    def none() -> None:
+        raise RuntimeError("can't start new thread")
+
+    if not threads:
+        monkeypatch.setattr(content, "_thread", none)
+    data = random.Random(size).randbytes(size // 2) + b"text" * (size // 8)
+    data += bytes(size - len(data))
+    assert describe(data) == content.Content(digest(data), entropy(data), signature(data))
+    assert histogram(data) == [data.count(bytes([value])) for value in range(256)]
+
+
+def test_little_data_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_thread", lambda: pytest.fail("a thread for 64 KiB"))
+    assert describe(bytes(1 << 16)).entropy == 0
+
+
 @pytest.mark.parametrize(
     ("data", "bits"),
     [

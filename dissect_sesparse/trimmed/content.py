@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _HEAD = 8192
 _CHUNK = 1 << 16
+_MUCH = 1 << 20
+"""From so many bytes on it pays to count pairs of bytes, and to have another thread make one of the digests."""
 
 
 class Content(NamedTuple):
@@ -26,13 +32,43 @@ class Content(NamedTuple):
 
 def describe(data: bytes) -> Content:
     """Digests, entropy and file type of some bytes."""
-    return Content(digest(data), entropy(data), signature(data))
+    if (md5 := _elsewhere(data)) is None:
+        return Content(digest(data), entropy(data), signature(data))
+    # hashes of much data let other threads run: MD5 takes as long as all else that is done here
+    sha1, sha256 = _sha1(data), _sha256(data)
+    return Content((md5.result(), sha1, sha256), entropy(data), signature(data))
+
+
+def _elsewhere(data: bytes) -> Future[str] | None:
+    """The MD5 of much data, made by another thread; ``None`` for little, and where there is no other thread."""
+    if len(data) < _MUCH:
+        return None
+    try:
+        return _thread().submit(_md5, data)
+    except RuntimeError:  # the system gives none, or Python ends
+        return None
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "digests")
 
 
 def digest(data: bytes) -> tuple[str, str, str]:
     """MD5, SHA-1 and SHA-256, as hexadecimal digits. They name bytes here, they protect nothing."""
-    md5, sha1 = hashlib.md5(data, usedforsecurity=False), hashlib.sha1(data, usedforsecurity=False)
-    return md5.hexdigest(), sha1.hexdigest(), hashlib.sha256(data).hexdigest()
+    return _md5(data), _sha1(data), _sha256(data)
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def entropy(data: bytes) -> float:
@@ -57,11 +93,21 @@ def histogram(data: bytes) -> list[int]:
     if (np := library("numpy")) is None:  # slower, and right all the same
         counter = Counter(data)
         return [counter[value] for value in range(256)]
-    values = np.frombuffer(data, dtype=np.uint8)
-    counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, len(values), _CHUNK):  # bincount makes eight bytes of each
-        counts += np.bincount(values[start : start + _CHUNK], minlength=256)
+    if len(data) < _MUCH:
+        return _counts(np, np.frombuffer(data, np.uint8), 256).tolist()
+    pairs = _counts(np, np.frombuffer(data, np.uint16, len(data) // 2), 1 << 16).reshape(256, 256)
+    counts = pairs.sum(0) + pairs.sum(1)  # whichever byte of a pair comes first
+    for value in data[len(data) // 2 * 2 :]:
+        counts[value] += 1
     return counts.tolist()
+
+
+def _counts(np: Any, values: Any, size: int) -> Any:
+    counts = np.zeros(size, np.int64)
+    step = max(_CHUNK, 8 * size)
+    for start in range(0, len(values), step):  # bincount makes eight bytes of each
+        counts += np.bincount(values[start : start + step], minlength=size)
+    return counts
 
 
 def signature(data: bytes) -> str | None:
