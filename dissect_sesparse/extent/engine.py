@@ -122,9 +122,9 @@ def count_states(entries: Words, place_limit: int) -> dict[State, int]:
         place_limit: The first place, in grains, that is not in the grains region or the file.
     """
     states = states_of(entries)
-    counts = {state: int(np.count_nonzero(states == state)) for state in (State.ALLOCATED, State.UNMAPPED, State.ZERO)}
-    empty = len(entries) - int(np.count_nonzero(entries))
-    counts[State.UNALLOCATED] = empty
+    found: list[int] = np.bincount(states, minlength=16).tolist()
+    counts = {state: found[state] for state in (State.ALLOCATED, State.UNMAPPED, State.ZERO)}
+    counts[State.UNALLOCATED] = len(entries) - int(np.count_nonzero(entries))
     counts[State.INVALID] = len(entries) - sum(counts.values())
     if counts[State.ALLOCATED] and int((entries & BLOCK).max()) >= place_limit >> 12:
         outside = int(np.count_nonzero((states == State.ALLOCATED) & (places_of(entries) >= place_limit)))
