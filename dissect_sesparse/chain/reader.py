@@ -35,8 +35,9 @@ MAX_LISTED = 100
 """Unreadable ranges that are listed; beyond, they are counted."""
 MAX_REMEMBERED = 100_000
 """Unreadable ranges that are not counted again when they are read again."""
-_TOUCHES = 16
-"""So many single blocks of a window are looked up one by one, then it is resolved."""
+_TOUCHES, _FEWEST_TOUCHES = 16, 2
+"""So many single blocks of a window are looked up one by one, then it is resolved; of a chain the first divided by its
+links: a look-up may ask each of them, and resolving asks all of them at once."""
 _MAX_TOUCHED = 4096
 _SPAN_SIZE = 48 * 1024
 """Without ``pread``, pieces that lie together in so many bytes of a file are read in one go ..."""
@@ -81,6 +82,7 @@ class Reader:
         self.unreadable = Unreadable()
         self._windows: dict[int, Window] = {}
         self._touched: dict[int, int] = {}
+        self._touches = max(_FEWEST_TOUCHES, _TOUCHES // max(1, len(resolver.layers)))
         self._cost = 0
         self._next = 0
         self._last = Window(0, 0, (0,), (0,), (0,), [])
@@ -148,7 +150,7 @@ class Reader:
         if len(self._touched) >= _MAX_TOUCHED:
             self._touched = {}
         touches = self._touched[number] = self._touched.get(number, 0) + 1
-        if touches > _TOUCHES:
+        if touches > self._touches:
             self._touched[number] = 0
             return None
         try:
