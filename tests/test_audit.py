@@ -205,7 +205,7 @@ def test_place_named_twice(folder: Path) -> None:
 
 def test_table_named_twice(folder: Path) -> None:
     extent = healthy()
-    extent.set_directory(1, 0x50_000_000000000)
+    extent.set_directory(1, 0x10000000_00000000)
     table, *others = audited(folder, extent)
     assert told([table]) == [("table-shared", "warning", 4096 * 512 + 8, BLOCK, BLOCK)]
     assert "grain directory entry 1 names table 0, as an earlier entry does" in table.message
@@ -421,7 +421,7 @@ def test_tally() -> None:
 MILLION = """
 tables = int(sys.argv[3])
 extent = sesparse_builder.ExtentBuilder(tables * 32768)
-extent.set_directory(0, 0x50_000_000000000)
+extent.set_directory(0, 0x10000000_00000000)
 extent._taken.add(tables * 4096 - 1)
 path = Path(sys.argv[1]) / "million-sesparse.vmdk"
 extent.write(path)

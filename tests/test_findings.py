@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,14 @@ from target_fixtures import FINDING_CASES, GRAINS, NEWEST, SECTORS, SIZE, UNKNOW
 
 from dissect_sesparse import UnreadableError, open_chain
 from dissect_sesparse.chain.reader import MAX_LISTED
+from dissect_sesparse.extent.entry import State
 from dissect_sesparse.findings.findings import MAX_EACH, Finding, findings, opening_findings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from dissect_sesparse.extent.entry import Run
 
 
 example = target_fixtures.example_vm
@@ -456,3 +461,33 @@ def test_tables_that_cannot_be_read(folder: Path) -> None:
     assert short([first]) == [("unreadable", "error", 0, "vm-000002-sesparse.vmdk")]
     assert places([first]) == [(6144 * 512, 0, 16 << 20)], "the directory was read when the disk was opened"
     assert short([second]) == [("entry-invalid", "error", 1, EXTENT)]
+
+
+@pytest.mark.parametrize("cut", [None, 40, 3])
+def test_sound_tables_are_not_gone_through_entry_by_entry(tmp_path: Path, cut: int | None) -> None:
+    """What is left to look at has all that cannot be had: the runs of the whole, less what is sound."""
+    sectors = 12 * 32768 - 3
+    extent, chance = ExtentBuilder(sectors), random.Random(1)
+    for grain in range(0, sectors // 8, 977):
+        extent.allocate(grain, grain_data("own", grain))
+    for table in (2, 3, 7, 11):
+        for _ in range(5):
+            extent.set_entry(table * 4096 + chance.randrange(1000), chance.choice((0xF << 60, 0x3 << 60 | 0xFFFFFF)))
+    extent.set_directory(5, 0x123)
+    extent.write(path := tmp_path / "odd-sesparse.vmdk")
+    if cut is not None:
+        with path.open("r+b") as fh:
+            fh.truncate(fh.seek(0, 2) - cut * 512)
+    with open_chain(path, unreadable="zero") as chain:
+        odd = chain.links[0].extents[0].extent
+
+        def bad(run: Run) -> bool:
+            place = run.place if run.state == State.ALLOCATED else None
+            return run.state == State.INVALID or (place is not None and place + run.length > odd.file.size)
+
+        def ends(runs: Iterable[Run]) -> list[tuple[State, int | None, int]]:
+            return [(run.state, run.start if run.state == State.INVALID else None, run.end) for run in runs if bad(run)]
+
+        ranges = list(odd.unsound(odd.size))
+        assert ends(run for start, length in ranges for run in odd.runs(start, length)) == ends(odd.runs()) != []
+        assert sum(length for _, length in ranges) < odd.size

@@ -61,6 +61,10 @@ class Extent(ABC):
         if length > 0 and (run := self.only_run(start, length)) is not None:
             yield run
 
+    def unsound(self, end: int) -> Iterator[tuple[int, int]]:
+        """Offset and length of what has to be gone through for entries that cannot be, up to a byte of the extent."""
+        yield 0, end
+
     def find(self, offset: int) -> tuple[State, int | None]:
         """State and place of one byte, as in a run, without a look at what is around it.
 

@@ -17,6 +17,8 @@ the kinds of the newest layers are small numbers, which Python does not make ane
 
 from __future__ import annotations
 
+from functools import cache
+
 from dissect_sesparse.extent.entry import State
 
 LANES = 4096
@@ -26,6 +28,7 @@ MAX_LAYERS = 1 << LAYER_BITS
 PLACE_BITS = 48
 
 
+@cache  # there are few, and millions of runs have them
 def split(kind: int) -> tuple[State, int, bool]:
     """State, layer, and whether there is a place, of a kind."""
     return State(kind & 7), kind >> 4, kind & 8 != 0

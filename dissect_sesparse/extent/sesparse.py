@@ -158,6 +158,30 @@ class SESparseExtent(Extent):
         skip = (start - first * GRAIN_SIZE) // lane
         return Layer(lanes[skip : skip + count], None)
 
+    def unsound(self, end: int) -> Iterator[tuple[int, int]]:
+        """Tables that have a corrupt entry, or name a grain that is not whole in the file; those that touch are one range."""
+        first = last = 0
+        for start, stop in self._unsound_tables(end):
+            if start > last:
+                if first < last:
+                    yield first, last - first
+                first = start
+            last = stop
+        if first < last:
+            yield first, last - first
+
+    def _unsound_tables(self, end: int) -> Iterator[tuple[int, int]]:
+        from dissect_sesparse.extent.engine import count_states
+
+        grains = -(-end // GRAIN_SIZE)
+        for table in self.metadata.tables(0, -(-end // TABLE_COVERS)):
+            first = table * TABLE_ENTRIES
+            entries = self.metadata.entries(first, min(TABLE_ENTRIES, grains - first))
+            if entries is not None and count_states(entries, self.metadata.whole_places)[State.INVALID]:
+                yield table * TABLE_COVERS, min((table + 1) * TABLE_COVERS, end)
+        if (lost := self.metadata.lost_from) < end:
+            yield lost, end
+
     def runs(self, start: int = 0, length: int | None = None) -> Iterator[Run]:
         """The runs of a range as the tables have them, whatever view is shown."""
         return merged(self._runs(start, self.size if length is None else min(start + length, self.size)))

@@ -239,7 +239,7 @@ def _unreadable_entries(placed: Placed) -> Iterator[Finding]:
     extent = placed.extent
     if not extent.sparse or extent.file is None:
         return
-    for run in extent.runs(0, placed.length):
+    for run in chained.from_iterable(extent.runs(start, length) for start, length in extent.unsound(placed.length)):
         if run.state == State.ALLOCATED and extent.compressed:
             continue  # its place is none in the file, see Extent.file_place
         offset = placed.start + run.start
