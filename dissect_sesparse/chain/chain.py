@@ -12,7 +12,7 @@ from dissect_sesparse.chain.link import Link, Placed, is_sesparse, link_of_descr
 from dissect_sesparse.chain.parent import descriptor_of
 from dissect_sesparse.chain.reader import Reader, Unreadable
 from dissect_sesparse.chain.walk import MAX_DEPTH, Step, Walk
-from dissect_sesparse.chain.window import Resolver, lane_size
+from dissect_sesparse.chain.window import Resolver, Window, lane_size
 from dissect_sesparse.extent.base import MissingExtent
 from dissect_sesparse.extent.entry import merged
 from dissect_sesparse.source.errors import FileError
@@ -122,37 +122,16 @@ class Chain:
         """The extents that have a byte in a range, of the newest link first; each ends where any newer link does."""
         return self._resolver.overlapping(start, end)
 
+    def stretches(self, start: int, end: int) -> Iterator[Run | Window]:
+        """The same, not joined where one goes on as the next: by windows, which have millions of runs at once."""
+        return self._resolver.stretches(start, end)
+
     def _runs(self, start: int, end: int) -> Iterator[Run]:
-        found: dict[int, int] = {}
-        while start < end:
-            if (quiet := self._quiet_until(start, end, found)) > start:
-                yield from self._resolver.quiet_runs(start, quiet)
-                start = quiet
-                continue
-            window = self._resolver.resolve(start, keep_unmapped=True)
-            for run in window.runs():
-                first, last = max(run.start, start), min(run.end, end)
-                if first < last:
-                    place = None if run.place is None else run.place + first - run.start
-                    yield run._replace(start=first, length=last - first, place=place)
-            start = min(window.end, end)
-
-    def _quiet_until(self, start: int, end: int, found: dict[int, int]) -> int:
-        """The end of the range from ``start`` on in which no table has to be asked.
-
-        ``found`` keeps, by extent, the next offset of which it may say anything: to look for it anew at each start would
-        read the directory of a large link again and again.
-        """
-        for layer in self._resolver.layers:
-            for placed in layer:
-                if placed.end > start and placed.start < end and placed.extent.sparse:
-                    first = max(0, start - placed.start)
-                    used = found.get(id(placed), -1)
-                    if used < start:
-                        used = found[id(placed)] = placed.start + placed.extent.next_used(first, end - placed.start)
-                    if used < placed.end and not placed.extent.is_lost(first):
-                        end = min(end, max(start, used))
-        return end
+        for stretch in self._resolver.stretches(start, end):
+            if isinstance(stretch, Window):
+                yield from stretch.runs()
+            else:
+                yield stretch
 
 
 def _cut_to_shape(layers: list[tuple[Placed, ...]]) -> Iterator[tuple[Placed, ...]]:

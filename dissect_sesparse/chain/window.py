@@ -78,6 +78,17 @@ class Window:
         first = bisect_right(self.starts, offset - self.start) - 1
         return first, bisect_left(self.starts, end - self.start, first + 1)
 
+    def cut(self, start: int, end: int) -> Window:
+        """The part of it that is in a range, which has a byte of it."""
+        if start <= self.start and self.end <= end:
+            return self
+        start, end = max(start, self.start), min(end, self.end)
+        first, last = self.find(start, end)
+        skip = start - self.start
+        starts = [max(0, run - skip) for run in self.starts[first:last]]
+        places = [self.places[first] + skip - self.starts[first], *self.places[first + 1 : last]]
+        return Window(start, end, starts, self.kinds[first:last], places, self.sources, uniform=self.uniform)
+
     def runs(self, first: int = 0, last: int | None = None) -> Iterator[Run]:
         """Its runs, or those from number ``first`` on and before ``last``."""
         last = len(self.starts) if last is None else last
@@ -161,6 +172,38 @@ class Resolver:
         starts = (firsts * self.lane).astype("u4")
         uniform = bool((kinds == kinds[0]).all())
         return Window(start, end, starts.data, kinds.data, places.data, sources, uniform=uniform)
+
+    def stretches(self, start: int, end: int) -> Iterator[Run | Window]:
+        """What a range is: runs where no table has to be asked, else windows, with the places of old bytes.
+
+        Without gap or overlap; one may go on as the next.
+        """
+        found: dict[int, int] = {}
+        while start < end:
+            if (quiet := self._quiet_until(start, end, found)) > start:
+                yield from self.quiet_runs(start, quiet)
+                start = quiet
+                continue
+            window = self.resolve(start, keep_unmapped=True)
+            yield window.cut(start, end)
+            start = min(window.end, end)
+
+    def _quiet_until(self, start: int, end: int, found: dict[int, int]) -> int:
+        """The end of the range from ``start`` on in which no table has to be asked.
+
+        ``found`` keeps, by extent, the next offset of which it may say anything: to look for it anew at each start would
+        read the directory of a large link again and again.
+        """
+        for layer in self.layers:
+            for placed in layer:
+                if placed.end > start and placed.start < end and placed.extent.sparse:
+                    first = max(0, start - placed.start)
+                    used = found.get(id(placed), -1)
+                    if used < start:
+                        used = found[id(placed)] = placed.start + placed.extent.next_used(first, end - placed.start)
+                    if used < placed.end and not placed.extent.is_lost(first):
+                        end = min(end, max(start, used))
+        return end
 
     def quiet_runs(self, start: int, end: int) -> list[Run]:
         """The runs of a range in which no table has to be asked: which of the other extents is the first to have it."""

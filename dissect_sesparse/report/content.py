@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.link import Link
     from dissect_sesparse.recovery.recover import Source
     from dissect_sesparse.source.file import EvidenceFile
+    from dissect_sesparse.trimmed.unmapped import UnmappedRun
 
 MAX_ROWS = 2000
 """Of each list, over all disks."""
@@ -148,14 +149,14 @@ class _Gathering:
         return whole, links, problems
 
     def _disk(self, number: int, source: Source, whole: Strip, strips: list[Strip], problems: list[str]) -> DiskReport:
-        chain = source.chain
+        chain, name = source.chain, source.name
         states: dict[str, tuple[int, int]] = dict.fromkeys(STATES, (0, 0))
         counts = Counts()
         try:
             for run in unmapped(chain, contents=False, counts=counts):
                 runs, size = states[run.state]
                 states[run.state] = (runs + 1, size + run.size)
-                self._keep(UnmappedRow(source.name, number, run, None))
+                self._keep(name, number, run)
                 self._tell(run.size)
         except SESparseError as e:
             problems.append(f"The list of what the guest trimmed is not complete: {e}")
@@ -187,10 +188,11 @@ class _Gathering:
             tuple(problems),
         )
 
-    def _keep(self, row: UnmappedRow) -> None:
+    def _keep(self, disk: str, number: int, run: UnmappedRun) -> None:
         """Keep the largest runs; of equal ones the first."""
         self.seen += 1
-        _keep_largest(self.largest, (row.run.size, -self.seen, row))
+        if len(self.largest) < MAX_ROWS or run.size > self.largest[0][0]:
+            _keep_largest(self.largest, (run.size, -self.seen, UnmappedRow(disk, number, run, None)))
 
     def _files(self, source: Source, warnings: list[str], problems: list[str], missed: list[str]) -> dict[str, int]:
         """Count the deleted files of a disk; keep those first of which there is most."""
