@@ -21,7 +21,7 @@ from dissect_sesparse import cli
 from dissect_sesparse.commands import check as check_command
 from dissect_sesparse.commands import runner
 from dissect_sesparse.commands.outcome import Outcome
-from dissect_sesparse.recovery.safe_name import told_apart
+from dissect_sesparse.recovery.safe_name import distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,11 +175,11 @@ def test_loose_disks_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_names_told_apart() -> None:
-    assert told_apart(["/x/a/vm.vmx", "/x/b/vm.vmx", "/x/b/db.vmx"]) == ["a-vm", "b-vm", "db"]
-    assert told_apart(["/x/a/vm.vmx", "/y/a/vm.vmx"]) == ["x-a-vm", "y-a-vm"]
-    assert told_apart(["/1/x/a/vm.vmx", "/2/x/a/vm.vmx"]) == ["x-a-vm", "x-a-vm~02"]
-    assert told_apart(["vm.vmx", "VM.vmx", "../.."]) == ["vm", "VM~02", "disk"]
-    assert told_apart(["/b/vm.vmx"], ["vm"]) == ["b-vm"]
+    assert distinct_names(["/x/a/vm.vmx", "/x/b/vm.vmx", "/x/b/db.vmx"]) == ["a-vm", "b-vm", "db"]
+    assert distinct_names(["/x/a/vm.vmx", "/y/a/vm.vmx"]) == ["x-a-vm", "y-a-vm"]
+    assert distinct_names(["/1/x/a/vm.vmx", "/2/x/a/vm.vmx"]) == ["x-a-vm", "x-a-vm~02"]
+    assert distinct_names(["vm.vmx", "VM.vmx", "../.."]) == ["vm", "VM~02", "disk"]
+    assert distinct_names(["/b/vm.vmx"], ["vm"]) == ["b-vm"]
 
 
 # Exit codes

@@ -68,13 +68,13 @@ class Holes:
         return self.size <= max(MAX_HOLES, MAX_SHARE * self.held)
 
 
-def digests(holes: Holes, names: tuple[str, ...], tell: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+def digests(holes: Holes, names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
     """Digests of a whole file, its holes included, which are not read.
 
     Args:
         holes: The file's.
         names: Of the algorithms.
-        tell: Gets the number of bytes done, again and again.
+        progress: Gets the number of bytes done, again and again.
 
     Raises:
         UnreadableError: If it cannot be read to its end.
@@ -83,7 +83,7 @@ def digests(holes: Holes, names: tuple[str, ...], tell: Callable[[int], None] = 
     for data in chunks(holes):
         for one in hashes:
             one.update(data)
-        tell(len(data))
+        progress(len(data))
     return tuple(one.hexdigest() for one in hashes)
 
 
@@ -105,12 +105,12 @@ def chunks(holes: Holes) -> Iterator[bytes]:
             position += size
 
 
-def sha256_of_blocks(holes: Holes, tell: Callable[[int], None] = lambda _: None) -> str:
+def sha256_of_blocks(holes: Holes, progress: Callable[[int], None] = lambda _: None) -> str:
     """The SHA-256 of the list of a file's blocks, see above.
 
     Args:
         holes: The file's.
-        tell: Gets the number of bytes done, again and again.
+        progress: Gets the number of bytes done, again and again.
 
     Raises:
         UnreadableError: If it cannot be read to its end.
@@ -121,9 +121,9 @@ def sha256_of_blocks(holes: Holes, tell: Callable[[int], None] = lambda _: None)
         data = file.read(start, min(HASH_BLOCK, file.size - start))
         if data != _ZEROS:
             sha256.update(f"{start} {hashlib.sha256(data).hexdigest()}\n".encode())
-        tell(start + len(data) - position)
+        progress(start + len(data) - position)
         position = start + len(data)
-    tell(file.size - position)
+    progress(file.size - position)
     return sha256.hexdigest()
 
 

@@ -45,13 +45,13 @@ def run(options: argparse.Namespace) -> int:
     except SESparseError as e:
         _note(str(e))
         return 1
-    told = [f"parent {parent}: {why}" if parent is not None else why, *made.notes]
+    notes = [f"parent {parent}: {why}" if parent is not None else why, *made.notes]
     if len(pieces) > 1:
-        told.append(f"{len(pieces)} extents, in this order: {', '.join(piece.path.name for piece in pieces)}")
-    told.append(f"save it as {descriptor_name(extents[0])} beside copies of, or links to, the extent and its parent")
+        notes.append(f"{len(pieces)} extents, in this order: {', '.join(piece.path.name for piece in pieces)}")
+    notes.append(f"save it as {descriptor_name(extents[0])} beside copies of, or links to, the extent and its parent")
     if doubt is not None:
-        told.append(doubt)
-    for line in told:
+        notes.append(doubt)
+    for line in notes:
         _note(line)
     # As bytes: the encoding of a console or a pipe is not the descriptor's, and line ends stay as they are.
     sys.stdout.flush()

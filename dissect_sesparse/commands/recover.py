@@ -62,18 +62,18 @@ def _lines(recovery: Recovery) -> Iterator[str]:
         if disk["state"] in ("failed", "skipped"):
             yield f"{disk['disk']}: {disk['state']}: {disk['reason']}"
             continue
-        told = [f"{count['bytes']} bytes {state}" for state, count in disk["unmapped"].items() if count["runs"]]
-        yield f"{disk['disk']}: unmapped: {', '.join(told) or 'none, the guest trimmed nothing that had a place'}"
-        told = [f"{count['bytes']} bytes {state}" for state, count in disk["unreferenced"].items() if count["runs"]]
-        yield f"{disk['disk']}: unreferenced: {', '.join(told) or 'none'}"
+        found = [f"{count['bytes']} bytes {state}" for state, count in disk["unmapped"].items() if count["runs"]]
+        yield f"{disk['disk']}: unmapped: {', '.join(found) or 'none, the guest trimmed nothing that had a place'}"
+        found = [f"{count['bytes']} bytes {state}" for state, count in disk["unreferenced"].items() if count["runs"]]
+        yield f"{disk['disk']}: unreferenced: {', '.join(found) or 'none'}"
         if unreadable := disk["unmapped_unreadable"] + 4096 * disk["unreferenced_unreadable_grains"]:
             yield f"{disk['disk']}: {unreadable} bytes of its files cannot be read, and are not recovered"
         if (files := disk.get("deleted_files")) is not None:
-            told = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
+            found = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
             lost = f"; {files['none']['files']} of which nothing is left" if files["none"]["files"] else ""
             missed = counted(volume["volume"] for volume in files["not_looked_at"])
             none = f"none found; {missed}" if missed else "none"
-            yield f"{disk['disk']}: deleted files: {', '.join(told) or none}{lost}{f'; {missed}' if told and missed else ''}"
+            yield f"{disk['disk']}: deleted files: {', '.join(found) or none}{lost}{f'; {missed}' if found and missed else ''}"
             yield from files["warnings"]
         if disk["reason"]:
             yield f"{disk['disk']}: INCOMPLETE: {disk['reason']}"

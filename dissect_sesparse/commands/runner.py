@@ -11,7 +11,7 @@ from dissect_sesparse.commands.opening import disks_of, files_of, loader_of
 from dissect_sesparse.commands.outcome import FAILED, Outcome
 from dissect_sesparse.commands.output import complain, progress_bar, say
 from dissect_sesparse.commands.words import message_of
-from dissect_sesparse.recovery.safe_name import told_apart
+from dissect_sesparse.recovery.safe_name import distinct_names
 from dissect_sesparse.source.errors import FileError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _run(work: Work, opened: ExitStack) -> None:
     if found:
         work.begin()
     looked = 0
-    for one, name in zip(found, told_apart(_place(one) for one in found)):
+    for one, name in zip(found, distinct_names(_place(one) for one in found)):
         if work.several and not work.together:
             _say(work, [f"{one.label}:"])
         try:

@@ -99,32 +99,32 @@ def changed_files(
     Raises:
         NotAllLookedAtError: Behind the last file, if there are volumes that were not looked at.
     """
-    tell = Warnings(warn, newer.chain.name)
-    before, after = (_opened(state, tell) for state in (older, newer))
+    warnings = Warnings(warn, newer.chain.name)
+    before, after = (_opened(state, warnings) for state in (older, newer))
     if not before.states and not after.states:
-        tell("no file system that dissect can open in either state, no files are told")
+        warnings("no file system that dissect can open in either state, no files are told")
     left = list(before.states)
     for now in after.states:
         then = next((state for state in left if _is_same(state, now)), None)
         if then is not None:
             left.remove(then)
         elif why := hidden(now, before.unopened):
-            tell.missed(now.name, f"{now.name}: nothing tells which of its files are new: {why}")
+            warnings.missed(now.name, f"{now.name}: nothing tells which of its files are new: {why}")
             continue
-        yield from _safely(_Pair(older, newer, then, now, ranges, tell))
+        yield from _safely(_Pair(older, newer, then, now, ranges, warnings))
     for then in left:
         if why := hidden(then, after.unopened):
-            tell.missed(then.name, f"{then.name}: nothing tells which of its files are gone: {why}")
+            warnings.missed(then.name, f"{then.name}: nothing tells which of its files are gone: {why}")
         else:
-            yield from _safely(_Pair(older, newer, then, None, ranges, tell))
-    tell.end()
+            yield from _safely(_Pair(older, newer, then, None, ranges, warnings))
+    warnings.end()
 
 
-def _opened(state: DiskState, tell: Warnings) -> Opened:
+def _opened(state: DiskState, warnings: Warnings) -> Opened:
     opened = open_volumes(state.chain, state.depth)
     for unopened in opened.unopened:
         why = f"{unopened.message}: its files are not told"
-        (tell if unopened.level == "info" else partial(tell.missed, unopened.where))(why)
+        (warnings if unopened.level == "info" else partial(warnings.missed, unopened.where))(why)
     return opened
 
 
@@ -137,7 +137,7 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
     try:
         yield from pair.files()
     except Exception as e:  # one broken file system never costs the others
-        pair.tell.missed(pair.name, f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
+        pair.warnings.missed(pair.name, f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
 
 
 class _Files(FileWalk):
@@ -168,7 +168,7 @@ class _Pair:
     then: VolumeState | None
     now: VolumeState | None
     ranges: ChangedRanges
-    tell: Warnings
+    warnings: Warnings
 
     @property
     def name(self) -> str:
@@ -178,7 +178,7 @@ class _Pair:
         """Join by name and identity first, then by identity (renamed), then by name (made anew); the rest is new or gone."""
         left, whole = self._listed(self.then)  # of the older state, what is not met yet
         if not whole:
-            self.tell(f"{self.name}: not all files of the older state can be read: some may be told as new")
+            self.warnings(f"{self.name}: not all files of the older state can be read: some may be told as new")
         there, all_there = self._listed(self.now)
         for path in [path for path, key in there.items() if path in left and left[path] == key]:
             del left[path], there[path]
@@ -199,17 +199,17 @@ class _Pair:
             for path in left:
                 yield from self._alone(self.then, path, "gone")
         else:
-            self.tell(f"{self.name}: not all files of the newer state can be read: nothing tells which are gone")
+            self.warnings(f"{self.name}: not all files of the newer state can be read: nothing tells which are gone")
 
     def _listed(self, state: VolumeState | None) -> tuple[dict[str, Any], bool]:
         """The path of each file, with what it is the same by where anything tells that; and whether these are all."""
         if state is None:
             return {}, True
-        walk = _Files(state, self.tell)
+        walk = _Files(state, self.warnings)
         found: dict[str, Any] = {}
         for path, entry, info in walk:
             if len(found) >= MAX_FILES:
-                self.tell.missed(self.name, f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
+                self.warnings.missed(self.name, f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
                 return found, False
             key = Key(entry, info)
             stream = path.rpartition("/")[2].partition(":")[2]  # of NTFS: it shares the record of its file
@@ -228,22 +228,24 @@ class _Pair:
             untouched = runs is not None and changed == 0 and runs == _runs(older, self.then) and _alike(older, newer)
             same = size == info.st_size and (untouched or _equal(older, newer, size))
         except Exception as e:  # whatever the file system trips over
-            self.tell(f"{self.name}: whether {path} was changed cannot be told: {e or type(e).__name__}")
+            self.warnings(f"{self.name}: whether {path} was changed cannot be told: {e or type(e).__name__}")
             return
         if not same:
-            yield self._told(self.now, path, info, "changed", changed, old)
+            yield self._changed_file(self.now, path, info, "changed", changed, old)
         elif old != path:
-            yield self._told(self.now, path, info, "renamed", changed, old)
+            yield self._changed_file(self.now, path, info, "renamed", changed, old)
 
     def _alone(self, state: VolumeState | None, path: str, what: str) -> Iterator[ChangedFile]:
         assert state is not None
         try:
             entry = state.fs.get(path)
-            yield self._told(state, path, entry.lstat(), what, self.ranges.within(_runs(entry, state)), path)
+            yield self._changed_file(state, path, entry.lstat(), what, self.ranges.within(_runs(entry, state)), path)
         except Exception as e:  # as above
-            self.tell(f"{self.name}: {path} is {what}, and cannot be looked at: {e or type(e).__name__}")
+            self.warnings(f"{self.name}: {path} is {what}, and cannot be looked at: {e or type(e).__name__}")
 
-    def _told(self, state: VolumeState, path: str, info: Any, what: str, changed: int | None, old: str) -> ChangedFile:
+    def _changed_file(
+        self, state: VolumeState, path: str, info: Any, what: str, changed: int | None, old: str
+    ) -> ChangedFile:
         return ChangedFile(
             link=(self.older if state is self.then else self.newer).links[0],
             volume=state.name,

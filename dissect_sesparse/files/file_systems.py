@@ -49,23 +49,23 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
     Raises:
         NotAllLookedAtError: Behind the last file, if there are volumes, or states of them, that were not looked at.
     """
-    tell = Warnings(warn, chain.name)
-    budget = Budget(4 * len(chain.links) * chain.size, tell)
+    warnings = Warnings(warn, chain.name)
+    budget = Budget(4 * len(chain.links) * chain.size, warnings)
     running: list[Unopened] = []
-    for states in _same(_states(chain, tell, running)):
+    for states in _same(_states(chain, warnings, running)):
         if states[0].depth and (why := hidden(states[0], running)):
-            tell.missed(states[0].name, f"{states[0].name}: nothing tells which of its files are deleted: {why}")
+            warnings.missed(states[0].name, f"{states[0].name}: nothing tells which of its files are deleted: {why}")
             continue
         try:
             if states[0].fs.__type__ == "ntfs":
                 views = [NtfsView(s.depth, s.fs.ntfs, s.volume.size, s.place) for s in states]  # type: ignore[attr-defined]
-                yield from ntfs_deleted_files(chain, views, states[0].name, budget, tell)
+                yield from ntfs_deleted_files(chain, views, states[0].name, budget, warnings)
             else:
-                yield from _gone(chain, states, budget, tell)
+                yield from _gone(chain, states, budget, warnings)
         except Exception as e:  # one broken file system never costs the others
             why = f"{states[0].name}: not all of its deleted files are told: {e or type(e).__name__}"
-            tell.missed(states[0].name, why)
-    tell.end()
+            warnings.missed(states[0].name, why)
+    warnings.end()
 
 
 def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
@@ -87,12 +87,12 @@ def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
 # States
 
 
-def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[VolumeState]:
+def _states(chain: Chain, warnings: Warnings, running: list[Unopened]) -> Iterator[VolumeState]:
     """The file systems of all states of a disk, newest first. What is not opened is missed.
 
     Args:
         chain: The disk.
-        tell: Gets what is missed.
+        warnings: Gets what is missed.
         running: Gets what is not opened of the running state.
     """
     for depth in range(len(chain.links)):
@@ -100,7 +100,7 @@ def _states(chain: Chain, tell: Warnings, running: list[Unopened]) -> Iterator[V
         running += opened.unopened if depth == 0 else ()
         yield from opened.states
         for unopened in opened.unopened:
-            (tell if unopened.level == "info" else partial(tell.missed, unopened.where))(unopened.message)
+            (warnings if unopened.level == "info" else partial(warnings.missed, unopened.where))(unopened.message)
 
 
 def _same(states: Iterator[VolumeState]) -> list[list[VolumeState]]:
@@ -124,23 +124,23 @@ def _same(states: Iterator[VolumeState]) -> list[list[VolumeState]]:
 # File systems in which the inode of a deleted file is gone
 
 
-def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, tell: Warnings) -> Iterator[DeletedFile]:
+def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings: Warnings) -> Iterator[DeletedFile]:
     """The files of older states that the running guest does not have."""
     running = states[0] if states[0].depth == 0 else None
     if len(states) == 1 and running is not None:
         return
     known: set[int] = set()
-    doubtful = told = 0
+    doubtful = listed = 0
     if running is not None:
-        walk = FileWalk(running, tell)
+        walk = FileWalk(running, warnings)
         known.update(key for _, entry, info in walk if (key := Key(entry, info).key) is not None)
         if not walk.whole:
             why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
-            tell.missed(running.name, why)
+            warnings.missed(running.name, why)
             return
     for state in states[1 if running is not None else 0 :]:
         doubt = doubt_of(state.fs, state.volume)
-        for path, entry, info in FileWalk(state, tell):
+        for path, entry, info in FileWalk(state, warnings):
             key = Key(entry, info)
             if key.key in known and key.key is not None:
                 doubtful += not key.sure and not _has(running, path)
@@ -149,14 +149,14 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, tell: War
                 continue
             if key.key is not None:
                 known.add(key.key)
-            told += 1
-            if told > MAX_FILES:
-                tell.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
+            listed += 1
+            if listed > MAX_FILES:
+                warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
-            yield _file(chain, state, path, entry, info, doubt, budget, tell)
+            yield _file(chain, state, path, entry, info, doubt, budget, warnings)
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
-        tell.missed(states[0].name, why)
+        warnings.missed(states[0].name, why)
 
 
 def _has(running: VolumeState | None, path: str) -> bool:
@@ -175,7 +175,7 @@ def _file(
     info: Any,
     doubt: str,
     budget: Budget,
-    tell: Warnings,
+    warnings: Warnings,
 ) -> DeletedFile:
     size = info.st_size
 
@@ -186,11 +186,11 @@ def _file(
 
     def pieces() -> Iterator[Piece]:
         if 0 <= size <= chain.size:
-            told = read_pieces(read, 0, size, _UNIT, lambda error: None)
-            yield from budget.of((Piece(offset, data, not doubt) for offset, data in told), path)
+            read_back = read_pieces(read, 0, size, _UNIT, lambda error: None)
+            yield from budget.of((Piece(offset, data, not doubt) for offset, data in read_back), path)
 
     if not 0 <= size <= chain.size:
-        tell(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
+        warnings(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
     return DeletedFile(
         link=chain.links[state.depth],
         volume=state.name,

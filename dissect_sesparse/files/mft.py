@@ -158,14 +158,14 @@ class _Segment:
         """Sequence number and record of what was found last, as long as older states may have it too."""
 
     def go_through(self, states: Sequence[tuple[NtfsView, bytes]]) -> None:
-        before, told = b"", False
+        before, found = b"", False
         for view, raw in states:
             if raw == before:  # an older state has the same: it was deleted before that already, or is live there too
-                if told and self.found[-1].live_in is None:
+                if found and self.found[-1].live_in is None:
                     self.found[-1] = self.found[-1]._replace(deleted_in=view)
                 continue
-            before, told = raw, self._look_at(view, raw)
-            if not told:
+            before, found = raw, self._look_at(view, raw)
+            if not found:
                 self._last = None
 
     def _look_at(self, view: NtfsView, raw: bytes) -> bool:

@@ -78,7 +78,7 @@ def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> Any
             check_record(record)
             header = record.header
             free = not header.Flags & FILE_RECORD_SEGMENT_IN_USE  # type: ignore[union-attr]
-            told = header.SequenceNumber  # type: ignore[union-attr]
-            if record.is_dir() and told == (sequence % 0xFFFF + 1 if free else sequence):
+            number = header.SequenceNumber  # type: ignore[union-attr]
+            if record.is_dir() and number == (sequence % 0xFFFF + 1 if free else sequence):
                 return _name(record)
     return None

@@ -83,9 +83,9 @@ def streams(record: MftRecord) -> dict[str, list[Attribute]]:
 def _is_more_of(other: MftRecord, record: MftRecord) -> bool:
     """Whether a record belongs to the same file: its number may have counted on when that was deleted, the reference not."""
     base, header = other.header.BaseFileRecordSegment, record.header  # type: ignore[union-attr]
-    told: int = header.SequenceNumber  # type: ignore[union-attr]
+    number: int = header.SequenceNumber  # type: ignore[union-attr]
     return segment_reference(base) == record.segment and (
-        base.SequenceNumber == told or base.SequenceNumber % 0xFFFF + 1 == told
+        base.SequenceNumber == number or base.SequenceNumber % 0xFFFF + 1 == number
     )
 
 
@@ -111,25 +111,25 @@ def standard(record: MftRecord) -> Any:
 def standard_times(record: MftRecord) -> Times | None:
     """What tells whether a file was changed; ``None`` where nothing does."""
     try:
-        told = standard(record).attr
-        return Times(told.CreationTime, told.LastModificationTime, told.LastChangeTime, told.Usn)
+        times = standard(record).attr
+        return Times(times.CreationTime, times.LastModificationTime, times.LastChangeTime, times.Usn)
     except Exception:  # whatever dissect.ntfs trips over
         return None
 
 
 def creation_time(record: MftRecord) -> int | None:
-    """When the file was made, in 100 nanoseconds since 1601; ``None`` where that is not told."""
-    told = standard_times(record)
-    return told.made if told is not None else None
+    """When the file was made, in 100 nanoseconds since 1601; ``None`` where nothing says."""
+    times = standard_times(record)
+    return times.made if times is not None else None
 
 
 def changed_at(record: MftRecord) -> int:
-    """The newest of a file's times, in nanoseconds since 1970; 0 where none is told.
+    """The newest of a file's times, in nanoseconds since 1970; 0 where it has none.
 
     A file that got the clusters of a deleted one was made after that one's last change, if no time was set.
     """
     try:
-        told = standard(record)
-        return max(told.creation_time_ns, told.last_modification_time_ns, told.last_change_time_ns)
+        times = standard(record)
+        return max(times.creation_time_ns, times.last_modification_time_ns, times.last_change_time_ns)
     except Exception:
         return 0

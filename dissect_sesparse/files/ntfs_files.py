@@ -314,8 +314,8 @@ def _nothing() -> Iterator[Piece]:
 
 def _is_unchanged(older: MftRecord, newer: MftRecord) -> bool:
     """Whether two records of a file tell the same times and the same place in the change journal."""
-    told = standard_times(older)
-    return told is not None and told == standard_times(newer)
+    times = standard_times(older)
+    return times is not None and times == standard_times(newer)
 
 
 def _time(times: Any, name: str) -> datetime | None:

@@ -58,12 +58,12 @@ class FileWalk:
 
     Args:
         state: The file system.
-        tell: Gets what cannot be looked at.
+        warnings: Gets what cannot be looked at.
     """
 
-    def __init__(self, state: VolumeState, tell: Warnings):
+    def __init__(self, state: VolumeState, warnings: Warnings):
         self._state = state
-        self._tell = tell
+        self._warnings = warnings
         self._folders: set[int] = set()
         self.whole = True
         """Whether all was looked at so far."""
@@ -110,7 +110,7 @@ class FileWalk:
 
     def _missed(self, why: str) -> None:
         self.whole = False
-        self._tell.missed(self._state.name, f"{self._state.name}: {why}")
+        self._warnings.missed(self._state.name, f"{self._state.name}: {why}")
 
     def _is_new(self, path: str, key: int, depth: int) -> bool:
         """Whether a folder is to be gone into."""

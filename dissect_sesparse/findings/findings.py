@@ -74,15 +74,15 @@ class Once:
     """Lets each finding about a folder through once, where several disks have it."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str, str]] = set()
+        self._given: set[tuple[str, str, str]] = set()
 
     def __call__(self, found: Iterable[Finding]) -> Iterator[Finding]:
         for finding in found:
             key = (finding.code, finding.message, str(finding.source))
             if finding.of_folder:
-                if key in self._told:
+                if key in self._given:
                     continue
-                self._told.add(key)
+                self._given.add(key)
             yield finding
 
 
@@ -113,10 +113,10 @@ def _parent_findings(link: Link) -> Iterator[Finding]:
         return
     chosen = search.chosen
     if not search.cid_matches:
-        told = search.child.parent_cid if search.child is not None else "unknown"
+        wanted = search.child.parent_cid if search.child is not None else "unknown"
         found = chosen.descriptor.cid if chosen.descriptor is not None else "unknown"
         message = (
-            f"parentCID is {told or 'not given'}, the CID of {chosen.path.name} is {short(found) or 'not given'}: "
+            f"parentCID is {wanted or 'not given'}, the CID of {chosen.path.name} is {short(found) or 'not given'}: "
             f"the parent was changed after the snapshot, or is another disk; {_looked_at(search)}; {CONFIRMED}"
         )
         level = "error" if search.is_doubtful else "warning"
@@ -150,14 +150,14 @@ def _capacity_findings(chain: Chain, link: Link) -> Iterator[Finding]:
     start = 0
     for line, placed in zip(link.descriptor.extents, [p for p in link.extents if p.extent.kind != "MISSING"]):
         for extent in [placed.extent] if not isinstance(placed.extent, FlatExtent) else []:
-            told = line.sectors * 512
-            if told != extent.size:
+            said = line.sectors * 512
+            if said != extent.size:
                 message = (
-                    f"the descriptor says {told} bytes, the extent {extent.label} has {extent.size}: the smaller "
+                    f"the descriptor says {said} bytes, the extent {extent.label} has {extent.size}: the smaller "
                     f"counts; {CONFIRMED}"
                 )
                 yield Finding(
-                    "capacity-mismatch", "warning", message, link.depth, link.path, None, start, abs(told - extent.size)
+                    "capacity-mismatch", "warning", message, link.depth, link.path, None, start, abs(said - extent.size)
                 )
         start += line.sectors * 512
     if link.depth and link.size != chain.links[link.depth - 1].size:
@@ -215,22 +215,22 @@ def _header_findings(placed: Placed, extent: SESparseExtent) -> Iterator[Finding
 def _table_findings(placed: Placed) -> Iterator[Finding]:
     """What is wrong with the entries of an extent, and what does not fit in it."""
     codes = set()
-    for finding in _told("its tables", placed, _bounded(_unreadable_entries(placed))):
+    for finding in _until_unreadable("its tables", placed, _bounded(_unreadable_entries(placed))):
         codes.add(finding.code)
         yield finding
     if isinstance(placed.extent, SESparseExtent):
-        for finding in _told("its metadata", placed, _odd(placed, placed.extent)):
+        for finding in _until_unreadable("its metadata", placed, _odd(placed, placed.extent)):
             # Where grains are missing, the file's size adds nothing; nor does a second error where it cannot be read.
             if finding.code not in codes.intersection(("truncated", "unreadable")):
                 yield finding
 
 
-def _told(what: str, placed: Placed, found: Iterator[Finding]) -> Iterator[Finding]:
+def _until_unreadable(what: str, placed: Placed, found: Iterator[Finding]) -> Iterator[Finding]:
     """Findings, and where the file cannot be read on, that."""
     try:
         yield from found
     except UnreadableError as e:
-        message = f"{what} cannot be read, and nothing is told about the rest of them: {e}"
+        message = f"{what} cannot be read, and nothing is known of the rest of them: {e}"
         yield Finding("unreadable", "error", message, placed.depth, e.file, e.source_offset, size=e.size)
 
 

@@ -77,17 +77,15 @@ def _file_size(extent: SESparseExtent) -> Iterator[Odd]:
         yield Odd("size-mismatch", message, field, None, None, "info")
         return
     end = extent.metadata.grains_offset + blocks * TABLE_COVERS
-    told = f"free_gt_number is {blocks:#x}, so that {end + END_MARK_SIZE:#x} bytes are expected"
+    expectation = f"free_gt_number is {blocks:#x}, so that {end + END_MARK_SIZE:#x} bytes are expected"
     # The last block of a disk that is no multiple of 16 MiB may be shorter: not seen.
     if size < extent.metadata.grains_offset:
         return  # told by the opening
     if size < min(end, extent.metadata.grains_offset + extent.header.regions["grains"].size):
-        message = (
-            f"the file ends at byte {size:#x}, {told}: cut off? What its tables name is told by itself; {INFERRED}"
-        )
+        message = f"the file ends at byte {size:#x}, {expectation}: cut off? What its tables name is reported by itself; {INFERRED}"
         yield Odd("truncated", message, size, None, end + END_MARK_SIZE - size)
     elif size < end + END_MARK_SIZE:
-        message = f"the file ends at byte {size:#x}, {told}; {INFERRED}"
+        message = f"the file ends at byte {size:#x}, {expectation}; {INFERRED}"
         yield Odd("truncated", message, size, None, end + END_MARK_SIZE - size, "info")
     elif size == end + END_MARK_SIZE and extent.file.read(end, END_MARK_SIZE) != b"\xff" * END_MARK_SIZE:
         message = f"the last {END_MARK_SIZE} bytes of the file are not all 0xff, as expected; {INFERRED}"

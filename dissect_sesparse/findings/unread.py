@@ -97,13 +97,13 @@ class _Looked:
         entries, problem = list_folder(self.folder.path)
         yield from self.listing(problem)
         counts = [path for path in entries if self._counts(path)]
-        told = 0
+        count = 0
         for finding in self.files(counts[:MAX_FILES]):
-            told += 1
-            if told <= MAX_LISTED:
+            count += 1
+            if count <= MAX_LISTED:
                 yield finding
-        if told > MAX_LISTED:
-            message = f"{told - MAX_LISTED} more files in {self.folder.path} cannot be read, not listed"
+        if count > MAX_LISTED:
+            message = f"{count - MAX_LISTED} more files in {self.folder.path} cannot be read, not listed"
             yield Unread("unreadable", "warning", message, self.depth, self.folder.path)
         if len(counts) > MAX_FILES:
             message = f"{len(counts) - MAX_FILES} more files in {self.folder.path} were not looked at"

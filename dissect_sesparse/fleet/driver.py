@@ -69,7 +69,7 @@ class Driver:
         client: Of the cluster.
         settings: Of the run.
         folder: Where it writes.
-        tell: Gets the row of each VM that is finished, and whether it was so before.
+        report: Gets the row of each VM that is finished, and whether it was so before.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Driver:
         client: Client,
         settings: Settings,
         folder: FleetFolder,
-        tell: Callable[[Mapping[str, Any], bool], None] = lambda row, before: None,
+        report: Callable[[Mapping[str, Any], bool], None] = lambda row, before: None,
     ):
         self.client = client
         self.settings = settings
         self.folder = folder
-        self.tell = tell
+        self.report = report
         self._waiting: dict[str, _Task] = {}
         self._suspects: list[_Task] = []
 
@@ -126,9 +126,9 @@ class Driver:
         elif error is not None:
             self._fail(progress, error)
         elif kind == "collect":
-            self.tell(result, False)
+            self.report(result, False)
         elif result.unchanged:
-            self.tell(self._states[progress.vm.name]["row"], True)
+            self.report(self._states[progress.vm.name]["row"], True)
         else:
             progress.survey = result
             for number, pieces in enumerate(result.tasks):
@@ -146,7 +146,7 @@ class Driver:
         """A VM of which nothing can be told: its row says why, and what an earlier run told of it is gone."""
         self.folder.forget(progress.vm)
         row = row_of(self.settings, progress.vm, "failed", [error], progress.survey)
-        self.tell(self.folder.keep(progress.vm, row, ()), False)
+        self.report(self.folder.keep(progress.vm, row, ()), False)
 
 
 def _result(future: Future) -> tuple[Any, str | None]:
@@ -170,13 +170,13 @@ def fleet_progress(count: int, *, quiet: bool = False) -> Iterator[Callable[[Map
     if tqdm is not None and not quiet:
         bar = tqdm(total=count, unit="VM", disable=None, desc="fleet", file=sys.stderr)
 
-    def tell(row: Mapping[str, Any], before: bool) -> None:
+    def report(row: Mapping[str, Any], before: bool) -> None:
         if bar is not None:
             bar.set_postfix_str(row["vm"][-40:], refresh=False)
             bar.update()
 
     try:
-        yield tell
+        yield report
     finally:
         if bar is not None:
             bar.close()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dissect_sesparse.fleet.data import FleetError, Vm
 from dissect_sesparse.fleet.lock import LOCK_FILE
 from dissect_sesparse.recovery.own_json import read_json
-from dissect_sesparse.recovery.safe_name import told_apart
+from dissect_sesparse.recovery.safe_name import distinct_names
 from dissect_sesparse.recovery.writing import OutputFolder, RecoverError, system_errors
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.source.text import logger_of
@@ -198,7 +198,7 @@ def name_vms(found: Iterable[tuple[str, str | None]], states: Mapping[str, Mappi
     found = list(found)
     new = [vm for vm in found if vm not in known]
     places = [(path if inside is None else f"{path}/{inside}").replace("\\", "/") for path, inside in new]
-    names = known | dict(zip(new, told_apart(places, states)))
+    names = known | dict(zip(new, distinct_names(places, states)))
     return [Vm(names[vm], *vm) for vm in found]
 
 

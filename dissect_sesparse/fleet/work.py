@@ -70,10 +70,10 @@ def survey(settings: Settings, vm: Vm, known: tuple[tuple[str, int, int | None],
             names=_names(target) if chains else (None, None),
             disks=tuple(chain.name for chain in chains),
             errors=(
-                *(_told_of(other) for other in others if other["state"] == "failed"),
+                *(_left_out_line(other) for other in others if other["state"] == "failed"),
                 *_left_out(target, vm, others),
             ),
-            skipped=tuple(_told_of(other) for other in others if other["state"] != "failed"),
+            skipped=tuple(_left_out_line(other) for other in others if other["state"] != "failed"),
             tasks=tuple(tasks),
         )
 
@@ -92,7 +92,7 @@ def _left_out(target: Target, vm: Vm, others: Sequence[Mapping[str, Any]]) -> It
         yield "no disk is in it"
 
 
-def _told_of(other: Mapping[str, Any]) -> str:
+def _left_out_line(other: Mapping[str, Any]) -> str:
     return f"{other['disk']}: {other['reason']}"
 
 
@@ -223,11 +223,11 @@ def extract(
             raise FleetError("its files changed since it was looked at", file=vm.label, advice="run it again")
         spool, once = FleetFolder.of(settings).spool(vm), Once()
         for piece in task:
-            told_by = partial(
+            records_from = partial(
                 records_of, target, disks[piece.disk], piece.function,
                 names=names, part=piece.part or WHOLE, contents=settings.contents, once=once,
             )  # fmt: skip
-            records[piece.file], error = _write(spool / piece.file, vm, told_by, heard)
+            records[piece.file], error = _write(spool / piece.file, vm, records_from, heard)
             if error is not None:
                 errors[piece.file] = error
         if names_of_changed := changed(files):

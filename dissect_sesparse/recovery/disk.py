@@ -53,7 +53,7 @@ class DiskRecovery:
     stem: str
     manifest: JsonLines
     index: JsonLines
-    tell: Callable[[int], None]
+    progress: Callable[[int], None]
     written: int = 0
     images: dict[int | None, _Image] = field(default_factory=dict)
     """The disk's image, and by the depth of its link each that holds what had no room in it."""
@@ -129,7 +129,7 @@ class DiskRecovery:
                 pieces.append((run.offset + inside, run.size - inside, True))
             for offset, size, taken in pieces:
                 self._piece(run, offset - run.offset, data[offset - run.offset :][:size], taken=taken)
-        self.tell(run.size)
+        self.progress(run.size)
 
     def _piece(self, run: UnmappedRun, skip: int, data: bytes, *, taken: bool) -> None:
         """Put bytes into the disk's image; where a newer link has other ones there, into the link's own."""
@@ -165,7 +165,7 @@ class DiskRecovery:
     # Unreferenced
 
     def _all_unreferenced(self, file: OutputFile, counts: SkippedGrains) -> None:
-        position = told = 0
+        position = reported = 0
         starts, before = {}, 0
         for link in self.chain.links:
             for extent in link.sesparse_extents:
@@ -176,9 +176,9 @@ class DiskRecovery:
             self._unreferenced(run, data, file.path.name, position)
             position += len(data)
             here = starts[run.extent] + run.place + run.size - run.extent.metadata.grains_offset
-            self.tell(here - told)
-            told = here
-        self.tell(before - told)
+            self.progress(here - reported)
+            reported = here
+        self.progress(before - reported)
         file.truncate(position)
 
     def _unreferenced(self, run: UnreferencedRun, data: bytes, file: str, position: int) -> None:

@@ -132,8 +132,8 @@ class FilesRecovery:
             "filesystem": file.filesystem,
             "named_by": file.named_by,
             "file": name,
-            "ranges": output.proven.told if recovered.state in ("likely", "partial") else None,
-            "likely_ranges": output.likely.told if recovered.likely else None,
+            "ranges": output.proven.listed if recovered.state in ("likely", "partial") else None,
+            "likely_ranges": output.likely.listed if recovered.likely else None,
             "more_ranges": output.proven.more + output.likely.more,
         }
         digest = None if recovered.digest is None else dict(zip(("md5", "sha1", "sha256"), recovered.digest))
@@ -153,7 +153,7 @@ class _Listed:
         self._count = 0
 
     @property
-    def told(self) -> list[list[int]]:
+    def listed(self) -> list[list[int]]:
         return [list(each) for each in self._ranges]
 
     @property

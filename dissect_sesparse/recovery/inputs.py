@@ -44,9 +44,9 @@ class InputFile:
     def as_json(self) -> dict[str, Any]:
         """For the report: with the time as text."""
         when = None if self.mtime_ns is None else datetime.fromtimestamp(self.mtime_ns / 1e9, timezone.utc).isoformat()
-        told = {**asdict(replace(self, path=self.key[0])), "mtime": when}  # a path inside evidence cannot be copied
-        del told["alone"]
-        return told
+        fields = {**asdict(replace(self, path=self.key[0])), "mtime": when}  # a path inside evidence cannot be copied
+        del fields["alone"]
+        return fields
 
 
 def name_of(path: PurePath | str | None) -> str | None:
@@ -108,13 +108,13 @@ def _files(chains: Iterable[Chain], others: Iterable[Path]) -> Iterator[tuple[Pu
                     yield file.label, file
 
 
-def hashed(file: InputFile, opened: EvidenceFile | None, tell: Callable[[int], None]) -> InputFile:
+def hashed(file: InputFile, opened: EvidenceFile | None, progress: Callable[[int], None]) -> InputFile:
     """The same with its SHA-256, or with that of its blocks where it is far larger than what it holds (see ``hashing``).
 
     Args:
         file: The file.
         opened: What is open of it; it is opened where nothing is.
-        tell: Gets the number of bytes done, again and again.
+        progress: Gets the number of bytes done, again and again.
 
     Raises:
         SESparseError: If it cannot be read to its end, or has another size than before.
@@ -125,8 +125,8 @@ def hashed(file: InputFile, opened: EvidenceFile | None, tell: Callable[[int], N
             raise FileError(f"it has {source.size} bytes, and had {file.size} before", file=source.label)
         holes = Holes(source)
         if holes.are_few:
-            return replace(file, sha256=digests(holes, ("sha256",), tell)[0])
-        return replace(file, sha256_blocks=sha256_of_blocks(holes, tell))
+            return replace(file, sha256=digests(holes, ("sha256",), progress)[0])
+        return replace(file, sha256_blocks=sha256_of_blocks(holes, progress))
     finally:
         if opened is None:
             source.close()

@@ -174,7 +174,7 @@ class _Run:
             self._write("report.json", json.dumps(report, indent=2) + "\n", replaces=state.adding)
         if state.adding:
             state.end_adding()
-        self._tell(self.total - self.done)
+        self._advance(self.total - self.done)
         return Recovery(self.out.path, report, self.written, earlier is not None and not self.written)
 
     def _check_outputs(self, earlier: dict[str, Any] | None) -> None:
@@ -203,7 +203,7 @@ class _Run:
             self.total += sum(summary.unmapped for summary in summaries(chain))
             self.total += sum(scanned(extent) for link in chain.links for extent in link.sesparse_extents)
 
-    def _tell(self, more: int) -> None:
+    def _advance(self, more: int) -> None:
         self.done = min(self.done + more, self.total)
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -211,7 +211,7 @@ class _Run:
     def _hash(self, state: RecoveryState) -> None:
         """The digests of all input files, read by this run whatever an earlier one kept: the report vouches for them."""
         for number, (file, opened) in enumerate(self.inputs):
-            file = hashed(file, opened, self._tell)
+            file = hashed(file, opened, self._advance)
             state.keep(file)
             self.inputs[number] = (file, opened)
 
@@ -220,7 +220,7 @@ class _Run:
         manifest, index = (JsonLines(self.out, name, replaces=state.adding) for name in _LINES)
         try:
             for source, stem in zip(self.sources, safe_stems(chain.name for chain in self.chains)):
-                disk = DiskRecovery(source.chain, source.notes, self.out, stem, manifest, index, self._tell)
+                disk = DiskRecovery(source.chain, source.notes, self.out, stem, manifest, index, self._advance)
                 disks.append(disk.recover())
                 self.written += disk.written
                 if source.files is not None:

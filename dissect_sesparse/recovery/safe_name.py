@@ -60,7 +60,7 @@ def numbered(name: str, number: int) -> str:
     return f"{name}~0{number}" if len(name) <= 6 and "." not in name else f"{name}~{number}"
 
 
-def told_apart(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+def distinct_names(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     """For each path a stem for file names: its last part without suffix, with as many folders before it as it needs.
 
     Args:

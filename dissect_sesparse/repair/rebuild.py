@@ -153,8 +153,8 @@ def rebuild_header(
             break
     if len(confirmed) == 1:
         candidate, regions, verdict = next(iter(confirmed.values()))
-        told = f"the capacity of {candidate.sectors:#x} sectors that {candidate.source} says"
-        return _completed(file, candidate.sectors, regions, "the const header", told, *verdict.for_it)
+        reason = f"the capacity of {candidate.sectors:#x} sectors that {candidate.source} says"
+        return _completed(file, candidate.sectors, regions, "the const header", reason, *verdict.for_it)
     tried += [f"{c.source} says {c.sectors:#x} sectors, and so does not only one" for c, _, _ in confirmed.values()]
     known = short("; ".join(tried), 1500) or "nothing tells its capacity"
     raise ExtentError(
@@ -244,18 +244,18 @@ def _confirm(file: EvidenceFile, sectors: int, regions: dict[str, Region]) -> _V
     view = Metadata(file, header)
     for_it, against_it = [], []
     # Only entries are so many, and so sure of their place, that those which do not fit speak against the layout.
-    for told, decides, (fit, misfit) in (
+    for what, decides, (fit, misfit) in (
         ("fields of the const header", False, _fields_left(file, sectors, regions)),
         ("records of its journal", False, _records(file, header)),
         ("table entries and their backmap words", True, _entries(view, header)),
         ("backmap words and their bits in the free bitmap", False, _words(file, view, header)),
     ):
         if fit and fit >= _MOST * (fit + misfit):
-            for_it.append(f"{fit} {told} that fit")
+            for_it.append(f"{fit} {what} that fit")
         elif misfit > fit and decides:
-            against_it.append(f"{misfit} of {fit + misfit} {told} do not fit")
-    if not for_it and (told := _headers_and_size(file, regions)):
-        for_it.append(told)
+            against_it.append(f"{misfit} of {fit + misfit} {what} do not fit")
+    if not for_it and (reason := _headers_and_size(file, regions)):
+        for_it.append(reason)
     return _Verdict(tuple(for_it), tuple(against_it))
 
 

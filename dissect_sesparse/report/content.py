@@ -134,7 +134,7 @@ class _Gathering:
             versions(),
         )
 
-    def _tell(self, more: int) -> None:
+    def _advance(self, more: int) -> None:
         self.done = min(self.done + more, self.total)
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -157,7 +157,7 @@ class _Gathering:
                 runs, size = states[run.state]
                 states[run.state] = (runs + 1, size + run.size)
                 self._keep(name, number, run)
-                self._tell(run.size)
+                self._advance(run.size)
         except SESparseError as e:
             problems.append(f"The list of what the guest trimmed is not complete: {e}")
         if counts.unreadable:
@@ -236,7 +236,7 @@ class _Gathering:
         if not self.hashes:
             return InputReport(file, "not asked for")
         try:
-            return InputReport(hashed(file, opened, self._tell))
+            return InputReport(hashed(file, opened, self._advance))
         except SESparseError as e:
             return InputReport(file, str(e))
 

@@ -164,11 +164,11 @@ def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState
         (state.name, path) for state in snapshot_states(target) if (path := _path_in(target, state, disk)) is not None
     ]
     rules = (
-        lambda told, _: told == name,
-        lambda told, _: _alike(told, name),
+        lambda state_name, _: state_name == name,
+        lambda state_name, _: _alike(state_name, name),
         lambda _, path: _is_named(path.name, name),
     )
-    matches = ({identity(path): path for told, path in frozen if rule(told, path)} for rule in rules)
+    matches = ({identity(path): path for state_name, path in frozen if rule(state_name, path)} for rule in rules)
     paths = next(filter(None, matches), {})
     if len(paths) > 1:
         names = ", ".join(sorted(path.name for path in paths.values()))
@@ -204,7 +204,7 @@ def _path_in(target: Target, state: FrozenState, disk: SESparseContainer) -> Pat
         if identity(frozen.path) in links:
             return frozen.path
     vm: OpenedVm | None = target.props.get(OPENED_VM)
-    node = next((told.node for told, opened in vm.disks if opened is disk), "") if vm is not None else ""
+    node = next((one.node for one, opened in vm.disks if opened is disk), "") if vm is not None else ""
     folder = _folder_of(target)
     if folder is None:
         return None

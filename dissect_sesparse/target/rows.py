@@ -226,8 +226,8 @@ class Rows:
 
         @cache
         def times(depth: int, of: str) -> tuple:
-            told = older.chain if of == "reverted" else newer.chain
-            return times_of(told, told.links[depth])
+            chain = older.chain if of == "reverted" else newer.chain
+            return times_of(chain, chain.links[depth])
 
         for change in changed_ranges(older, newer, compare=compare):
             file = change.run.source.extent.file

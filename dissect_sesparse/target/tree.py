@@ -120,14 +120,14 @@ class SnapshotFile(VirtualFile):
 
     def _text(self) -> bytes:
         state = self.state
-        told = {
+        fields = {
             "name": state.name,
             "uid": state.snapshot.uid if state.snapshot is not None else None,
             "created": state.created.isoformat() if state.created is not None else None,
             "disks": [{"node": disk.node, "path": str(disk.path)} for disk in state.disks],
             "notes": state.notes,
         }
-        return json.dumps(told, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
+        return json.dumps(fields, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
 
     def lstat(self) -> stat_result:
         result = super().lstat()

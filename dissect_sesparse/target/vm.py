@@ -92,7 +92,7 @@ class SESparseVmLoader(Loader):
         yield from configurations(path)
 
     def map(self, target: Target) -> None:
-        self._tell_others(target)
+        self._warn_of_others(target)
         reasons = []
         opened: list[tuple[VmDisk, container.Container | None]] = []
         for disk in self.vm.disks:
@@ -158,7 +158,7 @@ class SESparseVmLoader(Loader):
         if self._unused is not None and all(chain is None or chain.named_parent_of is None for chain in chains):
             raise LoaderError(str(self._unused)) from self._unused
 
-    def _tell_others(self, target: Target) -> None:
+    def _warn_of_others(self, target: Target) -> None:
         """A folder is taken for its VM: what else lies in it is not looked at, and that is said."""
         if not is_folder(self.path):
             return

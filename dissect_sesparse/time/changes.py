@@ -148,14 +148,14 @@ class _Branch:
     def runs(self, end: int, start: int = 0) -> Iterator[Run]:
         """What the links tell of a range, without a gap; UNALLOCATED where they tell nothing, cut where one of them ends."""
         chain, shortest = self._chain, self._shortest
-        told = chain.size if chain is not None else 0
-        for run in chain.runs(start, min(end, told) - start) if chain is not None and start < told else ():
+        size = chain.size if chain is not None else 0
+        for run in chain.runs(start, min(end, size) - start) if chain is not None and start < size else ():
             bounds = [run.start, run.end]
             if shortest is not None and run.state == State.UNALLOCATED and run.start < shortest.size < run.end:
                 bounds.insert(1, shortest.size)
             for first, last in zip(bounds, bounds[1:]):
                 yield run._replace(start=first, length=last - first) if len(bounds) > 2 else run
-        if (first := max(start, told)) < end:
+        if (first := max(start, size)) < end:
             yield Run(first, end - first, State.UNALLOCATED, None)
 
 

@@ -89,13 +89,13 @@ def list_of(folder: Folder, stem: str | None, names: Iterable[str]) -> list[Snap
 def _once(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
     """Without the duplicates that crashes and consolidations leave: by uid, and by all that they say."""
     uids: set[str] = set()
-    told: set[tuple] = set()
+    seen: set[tuple] = set()
     for snapshot in snapshots:
         says = (snapshot.name, snapshot.created, snapshot.files)
-        if snapshot.uid not in uids and says not in told:
+        if snapshot.uid not in uids and says not in seen:
             yield snapshot
         uids.add(snapshot.uid)
-        told.add(says)
+        seen.add(says)
 
 
 def frozen_states(
@@ -189,13 +189,13 @@ def _unlisted(disks: Sequence[RunningDisk], listed: set[str], problems: list[str
                 for disk in disks
                 if len(disk.links) <= depth
             ]
-            snapshot = _told_elsewhere(disks, unknown)
+            snapshot = _named_elsewhere(disks, unknown)
             name = snapshot.name if snapshot is not None and snapshot.name.strip() else unknown[0][1].name
             paths = tuple(FrozenDisk(disk.node, path) for disk, path in unknown)
             yield FrozenState(name, snapshot, paths, tuple(notes))
 
 
-def _told_elsewhere(disks: Sequence[RunningDisk], links: Sequence[tuple[RunningDisk, Path]]) -> Snapshot | None:
+def _named_elsewhere(disks: Sequence[RunningDisk], links: Sequence[tuple[RunningDisk, Path]]) -> Snapshot | None:
     """The entry for a link in another folder: a linked clone is based on a snapshot of its template."""
     own = {identity(disk.links[0].parent) for disk in disks if disk.links}
     folders = {path: folder for disk in disks for path, folder in zip(disk.links, disk.folders)}
