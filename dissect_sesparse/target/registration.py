@@ -196,7 +196,8 @@ def _container(name: str) -> None:
 
     if not _has_container(name):
         # dissect's own VMDK container claims every *.vmdk by its name: ours has to be asked first.
-        container.CONTAINERS.insert(0, _Waiting(f"{ROOM}.container", name, _WITHOUT_CONTAINER))
+        # It stands for the class until a disk is opened.
+        container.CONTAINERS.insert(0, _Waiting(f"{ROOM}.container", name, _WITHOUT_CONTAINER))  # type: ignore[arg-type]
 
 
 def _has_container(name: str) -> bool:

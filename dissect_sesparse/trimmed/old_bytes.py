@@ -37,7 +37,7 @@ _STATE_OF = {
 }
 
 
-class Piece(NamedTuple):
+class OldPiece(NamedTuple):
     """Grains of a claimed run that have one state and one parent state."""
 
     run: ClaimedRun
@@ -78,7 +78,7 @@ class OldBytes:
         """Bytes of a run that are the disk's: an extent may be larger than its descriptor says."""
         return max(0, min(run.count * GRAIN_SIZE, self.placed.length - run.grain * GRAIN_SIZE))
 
-    def pieces(self, runs: Iterable[ClaimedRun]) -> Iterator[Piece]:
+    def pieces(self, runs: Iterable[ClaimedRun]) -> Iterator[OldPiece]:
         """The runs in order, cut at 16 MiB and where state or parent state changes."""
         near: list[ClaimedRun] = []
         first = end = 0
@@ -108,7 +108,7 @@ class OldBytes:
                 place = None if run.place is None else run.place + start
                 yield run._replace(grain=run.grain + start, count=min(MAX_RUN_GRAINS, count - start), place=place)
 
-    def _looked_at(self, runs: list[ClaimedRun]) -> Iterator[Piece]:
+    def _looked_at(self, runs: list[ClaimedRun]) -> Iterator[OldPiece]:
         """The pieces of runs that lie close together."""
         own = [run for run in runs if run.claim in _OWN]
         try:
@@ -124,19 +124,19 @@ class OldBytes:
                 yield from self._pieces_of(run, data, position, under)
                 position += run.count * GRAIN_SIZE
             else:
-                yield Piece(run, _STATE_OF[run.claim], None, None)
+                yield OldPiece(run, _STATE_OF[run.claim], None, None)
 
-    def _alone(self, run: ClaimedRun) -> Iterator[Piece]:
+    def _alone(self, run: ClaimedRun) -> Iterator[OldPiece]:
         """The pieces of a run, where not all of what is around it can be read."""
         if run.claim not in _OWN:
-            yield Piece(run, _STATE_OF[run.claim], None, None)
+            yield OldPiece(run, _STATE_OF[run.claim], None, None)
             return
         try:
             data = self._together([run])
         except UnreadableError:
             if run.count == 1:
                 self.counts.unreadable += self.size(run)
-                yield Piece(run, "missing", None, None)
+                yield OldPiece(run, "missing", None, None)
                 return
             half = run.count // 2  # one bad sector does not cost the others
             yield from self._alone(run._replace(count=half))
@@ -188,7 +188,7 @@ class OldBytes:
                 lost.add(at)
         return Under(self.below, start, b"".join(pieces), frozenset(lost))
 
-    def _pieces_of(self, run: ClaimedRun, data: bytes, position: int, under: Under | None) -> Iterator[Piece]:
+    def _pieces_of(self, run: ClaimedRun, data: bytes, position: int, under: Under | None) -> Iterator[OldPiece]:
         """A run cut where state or parent state changes; its bytes are at ``position`` of ``data``."""
         at = 0 if under is None else self.placed.start + run.grain * GRAIN_SIZE - under.start
         found, first = ("", None), 0
@@ -211,11 +211,11 @@ class OldBytes:
 
     def _piece(
         self, run: ClaimedRun, first: int, end: int, state: str, parent_state: str | None, data: bytes, position: int
-    ) -> Piece:
+    ) -> OldPiece:
         kept = data[position + first * GRAIN_SIZE : position + end * GRAIN_SIZE] if self.keep else None
         if end - first < run.count:
             run = run._replace(grain=run.grain + first, count=end - first, place=(run.place or 0) + first)
-        return Piece(run, state, parent_state, kept)
+        return OldPiece(run, state, parent_state, kept)
 
 
 @dataclass
