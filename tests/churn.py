@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "support"), str(HERE.parent / "examples"), str(HERE.parent)]
 
-from churn_drivers import DRIVERS, GRAIN, Driver, run
+from churn_drivers import DRIVERS, GRAIN, Driver, of_seed, run
 from churn_guest import Guest, Truth
 from sesparse_builder import ChainBuilder, ExtentBuilder
 
@@ -48,8 +48,6 @@ from dissect_sesparse.files.not_looked import NotAllLookedAtError
 
 OFFSET = 1 << 20
 """Of the partition on the disk."""
-ROOM = (100_000, 300_000, 800_000)
-"""Bytes that a volume has free at the start, one of these: what is written soon lies where something else was."""
 
 
 class Host:
@@ -121,7 +119,7 @@ def churn(driver: Driver, seed: int, folder: Path, operations: int, snapshots: i
     guest, host = Guest(driver, rng, truth), Host(driver, rng, folder / "vm")
     with driver.mounted(image) as guest.root:
         room = os.statvfs(guest.root)
-        guest._write("fill", bytes(max(0, room.f_bavail * room.f_frsize - rng.choice(ROOM))))
+        guest._write("fill", bytes(max(0, room.f_bavail * room.f_frsize - rng.choice(driver.room))))
     live = False
     """Whether the last snapshot was taken while it was mounted."""
     for period in range(snapshots + 1):
@@ -140,7 +138,8 @@ def churn(driver: Driver, seed: int, folder: Path, operations: int, snapshots: i
                         run("sync", "-f", guest.root)  # else it is an older moment, of which there is no truth here
                         host.record(image)
                         host.snapshot()
-            host.record(image, driver.free(image))
+            if steps <= 0 or "record" in driver.features:
+                host.record(image, driver.free(image))
         if period < snapshots and not live:
             host.snapshot()
     return host.chain.write(), truth, guest.operations
@@ -211,7 +210,7 @@ def main() -> int:
     first, _, last = options.seeds.partition("-")
     total: Counter[str] = Counter()
     for seed in range(int(first), int(last or first) + 1):
-        driver = DRIVERS[options.driver]() if seed % 3 or options.driver != "ntfs" else DRIVERS["ntfs"](1024)
+        driver = of_seed(options.driver, seed)
         if why := driver.missing():
             print(why, file=sys.stderr)
             return 2

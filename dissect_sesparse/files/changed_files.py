@@ -19,7 +19,7 @@ from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.volumes import hidden, open_volumes
-from dissect_sesparse.files.walk import FileWalk, Key, time_of
+from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class _Pair:
         assert self.then is not None
         assert self.now is not None
         try:
-            older, newer = self.then.fs.get(old), self.now.fs.get(path)
+            older, newer = entry_at(self.then.fs, old), entry_at(self.now.fs, path)
             info, size = newer.lstat(), older.lstat().st_size
             runs = _runs(newer, self.now)
             changed = self.ranges.within(runs)
@@ -238,7 +238,7 @@ class _Pair:
     def _alone(self, state: VolumeState | None, path: str, what: str) -> Iterator[ChangedFile]:
         assert state is not None
         try:
-            entry = state.fs.get(path)
+            entry = entry_at(state.fs, path)
             yield self._changed_file(state, path, entry.lstat(), what, self.ranges.within(_runs(entry, state)), path)
         except Exception as e:  # as above
             self.warnings(f"{self.name}: {path} is {what}, and cannot be looked at: {e or type(e).__name__}")

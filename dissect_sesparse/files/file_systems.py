@@ -21,10 +21,10 @@ from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_piec
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
-from dissect_sesparse.files.trust import doubt_of
+from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.versions import disks_below, volume_of
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
-from dissect_sesparse.files.walk import FileWalk, Key, time_of
+from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -153,7 +153,8 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
             if listed > MAX_FILES:
                 warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
-            yield _file(chain, state, path, entry, info, doubt, budget, warnings)
+            why = doubt or doubt_of_file(state.fs, entry)
+            yield _file(chain, state, path, entry, info, why, budget, warnings)
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         warnings.missed(states[0].name, why)
@@ -162,7 +163,7 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
 def _has(running: VolumeState | None, path: str) -> bool:
     """Whether the running guest has a file of that path."""
     try:
-        return running is not None and running.fs.get(path) is not None
+        return running is not None and entry_at(running.fs, path) is not None
     except Exception:  # it has not, or it cannot be told where it should be
         return False
 

@@ -1,8 +1,17 @@
 """How far the file system of a state is believed: it says what its reader makes of it, and what its driver had written.
 
-- A snapshot that was taken of a running guest has what was on the disk at that moment. Where the driver keeps a journal, the
-  newest changes may be in that alone, and the readers of dissect do not replay one: what the file system says may be older
-  than the bytes, so that a file may be said to lie where another one's bytes are by now. Then bytes are *likely*.
+A snapshot that was taken of a running guest has what was on the disk at that moment. The newest changes may be in a journal
+alone, which the readers of dissect do not replay, and a file may have been half overwritten. So bytes are proven only where
+something shows that the file system was not in use, or that its driver never changes what it says in place:
+
+- ext: its superblock is marked for as long as it is mounted: the journal is to be replayed, or, without a journal, it is not
+  valid (Linux, fs/ext4/super.c, ``ext4_setup_super``). Neither mark, and no error met: closed, or frozen to be quiescent.
+- btrfs: a superblock names trees that were written before it, and what they name is not used again until the next one is
+  written. So it is proven even of a running guest, but for what only the log tree has, for files that are overwritten in
+  place (``nodatacow``), and for a file system of several devices, of which one may be behind.
+- FAT: by the marks in its boot sector and in its table.
+- XFS: nothing marks that it is mounted. A log that ends with an unmount shows that each file had its own blocks, not that
+  nobody had mounted it again and overwritten some of them. So its files are *likely* at the best.
 - A reader that gives wrong bytes is not believed at all.
 """
 
@@ -16,8 +25,12 @@ if TYPE_CHECKING:
 
 _EXT_RECOVER = 0x0004
 """EXT4_FEATURE_INCOMPAT_RECOVER: the journal is not empty (Linux, fs/ext4/ext4.h)."""
+_EXT_VALID, _EXT_ERROR = 0x0001, 0x0002
+"""EXT4_VALID_FS, EXT4_ERROR_FS: unmounted cleanly, errors were met (the same)."""
 _EXT_INLINE_DATA = 0x8000
 """EXT4_FEATURE_INCOMPAT_INLINE_DATA: small files and folders lie in their inodes. No distribution makes it by default."""
+_BTRFS_NODATACOW = 0x0002
+"""BTRFS_INODE_NODATACOW: the bytes of a file are overwritten in place (Linux, include/uapi/linux/btrfs_tree.h)."""
 _LARGE_LOG = 64 << 20
 """A log of XFS that is larger is not looked at, and counts as not empty."""
 _LOG_HEADER = b"\xfe\xed\xba\xbe"
@@ -51,16 +64,33 @@ def doubt_of(fs: Any, volume: Any) -> str:
         return f"whether its file system was closed cannot be read: {e or type(e).__name__}"
 
 
+def doubt_of_file(fs: Any, entry: Any) -> str:
+    """Why one file may not be as its file system says, though that is believed; empty where nothing tells so.
+
+    Args:
+        fs: The file system as dissect opened it.
+        entry: The file in it.
+    """
+    if fs.__type__ == "btrfs" and entry.entry.inode.flags & _BTRFS_NODATACOW:
+        return "it is overwritten in place (nodatacow), and nothing tells whether its file system was in use"
+    return ""
+
+
 def _ext(fs: Any, _: Any) -> str:
-    if fs.extfs.sb.s_feature_incompat & _EXT_RECOVER:
+    sb = fs.extfs.sb
+    if sb.s_feature_incompat & _EXT_RECOVER:
         return "its file system was in use, and what its journal has is not replayed"
+    if sb.s_state & (_EXT_VALID | _EXT_ERROR) != _EXT_VALID:
+        return "its file system was in use, or was not closed, or errors were met"
     return ""
 
 
 def _btrfs(fs: Any, _: Any) -> str:
-    """Trees are never changed in place; only what was synced since the last commit is in a tree of its own."""
-    if fs.btrfs.sb.log_root:
+    sb = fs.btrfs.sb
+    if sb.log_root:
         return "its file system was in use, and what its log has is not replayed"
+    if sb.num_devices != 1:
+        return f"its file system is on {sb.num_devices} devices, of which one may be behind the others"
     return ""
 
 
@@ -83,11 +113,15 @@ def _xfs(fs: Any, volume: Any) -> str:
     sb = fs.xfs.sb
     size = sb.sb_logblocks * sb.sb_blocksize
     if not sb.sb_logstart or not 0 < size <= _LARGE_LOG:
-        return "its log is on another disk, or too large to be looked at"
+        return (
+            "whether its file system was in use is not known: its log is on another disk, or too large to be looked at"
+        )
     group, block = sb.sb_logstart >> sb.sb_agblklog, sb.sb_logstart & ((1 << sb.sb_agblklog) - 1)
     volume.seek((group * sb.sb_agblocks + block) * sb.sb_blocksize)
     if _ends_with_unmount(volume.read(size)):
-        return ""
+        return (
+            "its file system was closed, but XFS does not mark when it is in use again: bytes may have been overwritten"
+        )
     return "its file system was in use, and what its log has is not replayed"
 
 

@@ -53,6 +53,24 @@ def time_of(nanoseconds: int | None) -> datetime | None:
         return None
 
 
+def entry_at(fs: Any, path: str) -> FilesystemEntry:
+    """The file or folder of a path.
+
+    dissect.btrfs looks a name up by its hash alone, and gives the first file that has the same: there the folders
+    are listed.
+
+    Raises:
+        Exception: Whatever the file system raises; KeyError on btrfs if there is none.
+    """
+    if fs.__type__ != "btrfs":
+        return fs.get(path)
+    entry = fs.get("/")
+    for name in filter(None, path.split("/")):
+        node = entry.entry.listdir()[name]
+        entry = type(entry)(fs, f"{entry.path.rstrip('/')}/{name}", node)
+    return entry
+
+
 class FileWalk:
     """All regular files of a file system: path, entry and what stat tells. Loops and depth are bounded.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GRAIN = 4096
+ROOM = (100_000, 300_000, 800_000)
 UTC = {**os.environ, "TZ": "UTC"}
 
 
@@ -32,6 +33,10 @@ class Driver(Protocol):
     """Bytes of the partition, whole grains."""
     partition_type: int
     """Of an MBR."""
+    folders: tuple[str, ...]
+    """In which files are made."""
+    room: tuple[int, ...]
+    """Bytes that a volume has free at the start, one of these: what is written soon lies where something else was."""
     features: frozenset[str]
     """What it can: ``streams`` (a file's other streams, as NAME:STREAM), ``links`` (hard links), ``compress`` (a new folder
     whose files are compressed), ``ctime`` (set back the time at which a record was changed), ``record`` (the bytes of the
@@ -96,6 +101,8 @@ class Ntfs:
 
     name = "ntfs"
     partition_type = 0x07
+    folders: tuple[str, ...] = ("", "a", "b/c")
+    room: tuple[int, ...] = ROOM
     features = frozenset({"streams", "links", "compress", "ctime", "record"})
 
     def __init__(self, cluster: int = 4096, size: int = 6 << 20):
@@ -161,7 +168,11 @@ class Linux:
     """A driver of the Linux kernel, on a loop device."""
 
     partition_type = 0x83
-    features = frozenset({"links", "record", "live"})
+    folders: tuple[str, ...] = ("", "a", "b/c")
+    room: tuple[int, ...] = ROOM
+    features = frozenset({"links", "live"})
+    options = ""
+    """Of mount, each with a comma before it."""
 
     def __init__(self, name: str, size: int, make: tuple[object, ...], features: frozenset[str] | None = None):
         self.name = name
@@ -186,7 +197,7 @@ class Linux:
     @contextmanager
     def mounted(self, image: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
-            run("mount", "-t", self.name, "-o", "loop", image, folder)
+            run("mount", "-t", self.name, "-o", f"loop{self.options}", image, folder)
             try:
                 yield Path(folder)
             finally:
@@ -222,8 +233,33 @@ def xfs() -> Linux:
     return Linux("xfs", 48 << 20, ("mkfs.xfs", "--unsupported", "-q", "-K"))
 
 
-def btrfs() -> Linux:
-    return Linux("btrfs", 112 << 20, ("mkfs.btrfs", "-q", "--mixed"))
+class Btrfs(Linux):
+    """With subvolumes, as distributions make them: each numbers its inodes by itself."""
+
+    folders: tuple[str, ...] = ("", "@", "@home/c")
+    room: tuple[int, ...] = (2_000_000, 4_000_000, 8_000_000)
+
+    def __init__(self, compress: str = "") -> None:
+        super().__init__("btrfs", 40 << 20, ("mkfs.btrfs", "-q", "--mixed", "-m", "single", "-d", "single"))
+        self.options = f",compress-force={compress}" if compress else ""
+
+    def missing(self) -> str | None:
+        return super().missing() or needs("btrfs")
+
+    def make(self, image: Path) -> None:
+        super().make(image)
+        with self.mounted(image) as root:
+            for name in ("@", "@home"):
+                run("btrfs", "subvolume", "create", root / name)
 
 
-DRIVERS = {"ntfs": Ntfs, "ext4": ext4, "xfs": xfs, "btrfs": btrfs}
+def of_seed(name: str, seed: int) -> Driver:
+    """A driver, set up in one of several ways."""
+    if name == "ntfs" and seed % 3 == 0:
+        return Ntfs(1024)
+    if name == "btrfs":
+        return Btrfs(["zstd", "", "lzo", "zlib"][seed % 4])
+    return DRIVERS[name]()
+
+
+DRIVERS = {"ntfs": Ntfs, "ext4": ext4, "xfs": xfs, "btrfs": Btrfs}

@@ -52,7 +52,7 @@ class Guest:
         self.period = 0
         self.operations: Counter[str] = Counter()
         self._serial = 0
-        self._folders = ["", "a", "b/c"]
+        self._folders = driver.folders
 
     # Content
 
@@ -119,8 +119,9 @@ class Guest:
     def _write(self, path: str, data: bytes, mode: str = "wb", at: int = 0) -> None:
         with suppress(OSError), (self.root / path).open(mode, buffering=0) as fh:  # the volume is full
             fh.seek(at)
-            while data and (done := fh.write(data[:65536])):
-                data = data[done:]
+            left = memoryview(data)
+            while left and (done := fh.write(left[:65536])):
+                left = left[done:]
 
     # Operations
 
