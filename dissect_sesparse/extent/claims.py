@@ -17,7 +17,7 @@ import numpy as np
 
 from dissect_sesparse.extent.backmap import Backmap
 from dissect_sesparse.extent.c_sesparse import TABLE_ENTRIES
-from dissect_sesparse.extent.engine import blocks_of, places_of, slots_of, states_of
+from dissect_sesparse.extent.engine import blocks_of, has_state, places_of, slots_of
 from dissect_sesparse.extent.entry import BARE_UNMAPPED, State, encode_entry
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ def _groups(metadata: Metadata, first: int, end: int | None) -> Iterator[tuple[l
     named: list[Words] = []
     count = 0
     for grain, entries in metadata.sound_tables(first, end):
-        unmapped = entries[states_of(entries) == State.UNMAPPED]
-        if not len(unmapped):
+        is_unmapped = has_state(entries, State.UNMAPPED)
+        if not is_unmapped.any():
             continue
+        unmapped = entries[is_unmapped]
         blocks = np.unique(blocks_of(unmapped[unmapped != BARE_UNMAPPED]))
         if tables and count + len(blocks) > MAX_BLOCKS:
             yield tables, np.unique(np.concatenate(named))
@@ -121,9 +122,8 @@ class Claims:
                 self._add(entries)
 
     def _add(self, entries: Words) -> None:
-        states = states_of(entries)
         for state in (State.ALLOCATED, State.UNMAPPED):
-            chosen = entries[states == state]
+            chosen = entries[has_state(entries, state)]
             if state == State.UNMAPPED:
                 chosen = chosen[chosen != BARE_UNMAPPED]
             if not len(chosen):
@@ -162,7 +162,7 @@ class Claims:
 
     def runs(self, grain: int, entries: Words, bare: BareRule) -> Iterator[ClaimedRun]:
         """The unmapped runs of raw entries, of which the first is of ``grain``, cut where another claim begins."""
-        slots = np.flatnonzero(states_of(entries) == State.UNMAPPED)
+        slots = np.flatnonzero(has_state(entries, State.UNMAPPED))
         if not len(slots):
             return
         chosen = entries[slots]

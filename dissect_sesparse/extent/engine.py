@@ -63,10 +63,18 @@ def entries_of(state: State, places: NDArray[Any]) -> Words:
 
 def states_of(entries: Words) -> NDArray[np.uint8]:
     """The states of table entries as the format has them, 0 to 15."""
+    return _top_bytes(entries) >> np.uint8(4)
+
+
+def _top_bytes(entries: Words) -> NDArray[np.uint8]:
     if entries.flags.c_contiguous:
-        tops: NDArray[np.uint8] = entries.view(np.uint8)[7::8]
-        return tops >> np.uint8(4)
-    return (entries >> 60).astype(np.uint8)
+        return entries.view(np.uint8)[7::8]
+    return (entries >> 56).astype(np.uint8)
+
+
+def has_state(entries: Words, state: State) -> NDArray[np.bool_]:
+    """Which entries have a state: quicker than all their states, where only one is asked for."""
+    return entries - (state << 60) < 1 << 60  # a smaller one becomes a very large number
 
 
 # Words of the backmap, see ``entry.BackmapWord``
@@ -121,13 +129,12 @@ def count_states(entries: Words, place_limit: int) -> dict[State, int]:
         entries: Raw table entries.
         place_limit: The first place, in grains, that is not in the grains region or the file.
     """
-    states = states_of(entries)
-    found: list[int] = np.bincount(states, minlength=16).tolist()
+    found = np.bincount(_top_bytes(entries), minlength=256).reshape(16, 16).sum(1).tolist()
     counts = {state: found[state] for state in (State.ALLOCATED, State.UNMAPPED, State.ZERO)}
     counts[State.UNALLOCATED] = len(entries) - int(np.count_nonzero(entries))
     counts[State.INVALID] = len(entries) - sum(counts.values())
-    if counts[State.ALLOCATED] and int((entries & BLOCK).max()) >= place_limit >> 12:
-        outside = int(np.count_nonzero((states == State.ALLOCATED) & (places_of(entries) >= place_limit)))
+    if counts[State.ALLOCATED] and int(np.bitwise_or.reduce(entries)) & BLOCK >= place_limit >> 12:  # perhaps
+        outside = int(np.count_nonzero(has_state(entries, State.ALLOCATED) & (places_of(entries) >= place_limit)))
         counts[State.ALLOCATED] -= outside
         counts[State.INVALID] += outside
     return counts
