@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import churn
 import pytest
-from churn_drivers import DRIVERS, Ntfs
+from churn_drivers import Btrfs, Linux, Ntfs, ext2, of_seed, run
+from dissect.target.filesystems.btrfs import BtrfsFilesystem
 
 from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.files.deleted import measure
 from dissect_sesparse.files.file_systems import deleted_files
+from dissect_sesparse.files.walk import entry_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from churn_drivers import Driver
 
     from dissect_sesparse.files.deleted import DeletedFile, Recovered
 
@@ -30,8 +34,15 @@ def content(name: str) -> bytes:
 class Case:
     """A guest on a full volume with one delta over a base, and what is told of its files."""
 
-    def __init__(self, folder: Path, before: Callable[[Path], None], after: Callable[[Path], None]):
-        driver = Ntfs()
+    def __init__(
+        self,
+        folder: Path,
+        before: Callable[[Path], None],
+        after: Callable[[Path], None],
+        driver: Driver | None = None,
+        live: bool = False,
+    ):
+        driver = driver or Ntfs()
         if why := driver.missing():
             pytest.skip(why)
         image = folder / "partition.img"
@@ -40,7 +51,11 @@ class Case:
         host._trims = host._gives = 0.0
         with driver.mounted(image) as root:
             before(root)
-        host.record(image, driver.free(image))
+            if live:
+                run("sync", "-f", root)
+                host.record(image)
+        if not live:
+            host.record(image, driver.free(image))
         host.snapshot()
         with driver.mounted(image) as root:
             after(root)
@@ -210,10 +225,85 @@ def test_names_in_a_record_that_another_file_got(tmp_path: Path) -> None:
     assert not {kind: count for kind, count in found.items() if kind.startswith("foreign")}
 
 
-@pytest.mark.parametrize(("name", "seed"), [("ntfs", 1), ("ntfs", 3), ("ext4", 1), ("xfs", 1)])
+def write_a(root: Path) -> None:
+    (root / "A").write_bytes(content("A"))
+
+
+def delete_a(root: Path) -> None:
+    (root / "A").unlink()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_ext_without_a_journal(tmp_path: Path, live: bool) -> None:
+    """There is no journal that could have to be replayed: that it is not marked as valid shows that it is in use."""
+    _, recovered, data = Case(tmp_path, write_a, delete_a, ext2(), live).told["A", "snapshot"]
+    assert (recovered.state, data) == ("likely" if live else "complete", content("A"))
+    assert not live or "its file system was in use" in recovered.basis
+
+
+def test_holes_of_a_file_without_extents(tmp_path: Path) -> None:
+    """dissect has the first block of the volume there, and takes it for a list of blocks."""
+
+    def before(root: Path) -> None:
+        write_a(root)
+        for name, size in (("tail", SIZE + 4096), ("double", 6 << 20)):
+            (root / name).write_bytes(content(name))
+            os.truncate(root / name, size)
+
+    def after(root: Path) -> None:
+        for name in ("A", "tail", "double"):
+            (root / name).unlink()
+
+    driver = Linux("ext4", 16 << 20, ("mkfs.ext4", "-q", "-b", 4096, "-O", "^has_journal,^extent,^64bit"))
+    case = Case(tmp_path, before, after, driver)
+    assert case.told["A", "snapshot"][1].state == "complete"
+    for name in ("tail", "double"):
+        _, recovered, _ = case.told[name, "snapshot"]
+        assert recovered.state == "none"
+        assert "holes of a file that has no extents" in recovered.basis
+
+
+def test_btrfs_that_was_in_use(tmp_path: Path) -> None:
+    """What a superblock names is never overwritten, but for files that are."""
+
+    def before(root: Path) -> None:
+        write_a(root)
+        (root / "B").touch()
+        run("chattr", "+C", root / "B")
+        (root / "B").write_bytes(content("B"))
+
+    def after(root: Path) -> None:
+        for name in "AB":
+            (root / name).unlink()
+
+    case = Case(tmp_path, before, after, Btrfs(), live=True)
+    assert [case.told[name, "snapshot"][1].state for name in "AB"] == ["complete", "likely"]
+    assert "overwritten in place" in case.told["B", "snapshot"][1].basis
+
+
+def test_btrfs_names_of_one_hash(tmp_path: Path) -> None:
+    """dissect gives the first of two files whose names have the same hash; the names are from a search."""
+    driver = Btrfs()
+    if why := driver.missing():
+        pytest.skip(why)
+    image = tmp_path / "image"
+    driver.make(image)
+    with driver.mounted(image) as root:
+        for name in ("799b8396", "fb5d3199"):
+            (root / "@" / name).write_text(name)
+    with image.open("rb") as fh:
+        fs = BtrfsFilesystem(fh)
+        assert fs.get("@/fb5d3199").open().read() == b"799b8396", "the trap is set"
+        for name in ("799b8396", "fb5d3199"):
+            assert entry_at(fs.open_subvolume(subvolid=5), f"/@/{name}").open().read() == name.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [("ntfs", 1), ("ntfs", 3), ("ext4", 1), ("ext2", 1), ("xfs", 1), ("btrfs", 1), ("btrfs", 4)]
+)
 def test_random_churn(tmp_path: Path, name: str, seed: int) -> None:
-    """No foreign byte in what is proven. ``python tests/churn.py`` does the same, longer, and on btrfs, which takes minutes."""
-    driver = DRIVERS[name]()
+    """No foreign byte in what is proven. ``python tests/churn.py`` does the same, longer."""
+    driver = of_seed(name, seed)
     if why := driver.missing():
         pytest.skip(why)
     path, truth, did = churn.churn(driver, seed, tmp_path, 200, 2)

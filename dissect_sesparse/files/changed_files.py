@@ -18,6 +18,7 @@ from dissect.ntfs.mft import MftRecord
 from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.files.not_looked import Warnings
+from dissect_sesparse.files.trust import fault_of_file
 from dissect_sesparse.files.volumes import hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
@@ -223,6 +224,8 @@ class _Pair:
         try:
             older, newer = entry_at(self.then.fs, old), entry_at(self.now.fs, path)
             info, size = newer.lstat(), older.lstat().st_size
+            if fault := fault_of_file(self.then.fs, older) or fault_of_file(self.now.fs, newer):
+                raise ValueError(fault)
             runs = _runs(newer, self.now)
             changed = self.ranges.within(runs)
             untouched = runs is not None and changed == 0 and runs == _runs(older, self.then) and _alike(older, newer)

@@ -21,7 +21,7 @@ from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_piec
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
-from dissect_sesparse.files.trust import doubt_of, doubt_of_file
+from dissect_sesparse.files.trust import doubt_of, doubt_of_file, fault_of_file
 from dissect_sesparse.files.versions import disks_below, volume_of
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
@@ -179,6 +179,7 @@ def _file(
     warnings: Warnings,
 ) -> DeletedFile:
     size = info.st_size
+    fault = fault_of_file(state.fs, entry) if size else ""
 
     def read(offset: int, length: int) -> bytes:
         fh = entry.open()  # anew: a stream that raised is where nobody knows
@@ -186,7 +187,7 @@ def _file(
         return fh.read(length)
 
     def pieces() -> Iterator[Piece]:
-        if 0 <= size <= chain.size:
+        if 0 <= size <= chain.size and not fault:
             read_back = read_pieces(read, 0, size, _UNIT, lambda error: None)
             yield from budget.of((Piece(offset, data, not doubt) for offset, data in read_back), path)
 
@@ -206,6 +207,7 @@ def _file(
         proof=f"its file system as of {chain.links[state.depth].name} has them",
         pieces=pieces,
         doubt=doubt,
+        lost=fault,
         known=size > 0 or not doubt,
         place=state.place,
     )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _EXT_RECOVER = 0x0004
 """EXT4_FEATURE_INCOMPAT_RECOVER: the journal is not empty (Linux, fs/ext4/ext4.h)."""
+_EXT_EXTENTS, _EXT_INLINE_FILE = 0x80000, 0x10000000
+"""EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL of an inode: else its blocks are a list (the same)."""
 _EXT_VALID, _EXT_ERROR = 0x0001, 0x0002
 """EXT4_VALID_FS, EXT4_ERROR_FS: unmounted cleanly, errors were met (the same)."""
 _EXT_INLINE_DATA = 0x8000
@@ -45,6 +47,27 @@ def fault_of_reader(fs: Filesystem) -> str | None:
     if fs.__type__ == "ext" and fs.extfs.sb.s_feature_incompat & _EXT_INLINE_DATA:  # type: ignore[attr-defined]
         return "dissect does not read all entries of the small folders of ext4 with inline data"
     return None
+
+
+def fault_of_file(fs: Any, entry: Any) -> str:
+    """Why the reader of a file system may give wrong bytes of a file; empty where nothing is known to be wrong.
+
+    Args:
+        fs: The file system as dissect opened it.
+        entry: The file in it.
+    """
+    if fs.__type__ != "ext" or entry.entry.inode.i_flags & (_EXT_EXTENTS | _EXT_INLINE_FILE):
+        return ""
+    node, block = entry.entry, fs.extfs.block_size
+    try:
+        holes = (
+            node.inode.i_blocks_lo * 512 < -(-node.size // block) * block
+        )  # first: the list of these may be very long
+        if not holes and all(start for start, _ in node.dataruns()):
+            return ""
+    except Exception as e:  # whatever the reader trips over
+        return f"the list of its blocks cannot be read: {e or type(e).__name__}"
+    return "dissect may read holes of a file that has no extents as other blocks (docs/upstream.md)"
 
 
 def doubt_of(fs: Any, volume: Any) -> str:

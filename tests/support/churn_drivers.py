@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GRAIN = 4096
 ROOM = (100_000, 300_000, 800_000)
+LARGE_ROOM = (2_000_000, 4_000_000, 8_000_000)
+"""Of those that make nothing any more on a volume that is nearly full, or delete nothing."""
 UTC = {**os.environ, "TZ": "UTC"}
 
 
@@ -229,15 +231,22 @@ def ext4() -> Linux:
     return Linux("ext4", 16 << 20, ("mkfs.ext4", "-q", "-b", 1024, "-J", "size=1"))
 
 
+def ext2() -> Linux:
+    """Without a journal, and with lists of blocks in place of extents."""
+    return Linux("ext4", 16 << 20, ("mkfs.ext4", "-q", "-b", 1024, "-O", "^has_journal,^extent,^64bit"))
+
+
 def xfs() -> Linux:
-    return Linux("xfs", 48 << 20, ("mkfs.xfs", "--unsupported", "-q", "-K"))
+    made = Linux("xfs", 48 << 20, ("mkfs.xfs", "--unsupported", "-q", "-K"))
+    made.room = LARGE_ROOM
+    return made
 
 
 class Btrfs(Linux):
     """With subvolumes, as distributions make them: each numbers its inodes by itself."""
 
     folders: tuple[str, ...] = ("", "@", "@home/c")
-    room: tuple[int, ...] = (2_000_000, 4_000_000, 8_000_000)
+    room = LARGE_ROOM
 
     def __init__(self, compress: str = "") -> None:
         super().__init__("btrfs", 40 << 20, ("mkfs.btrfs", "-q", "--mixed", "-m", "single", "-d", "single"))
@@ -262,4 +271,4 @@ def of_seed(name: str, seed: int) -> Driver:
     return DRIVERS[name]()
 
 
-DRIVERS = {"ntfs": Ntfs, "ext4": ext4, "xfs": xfs, "btrfs": Btrfs}
+DRIVERS = {"ntfs": Ntfs, "ext4": ext4, "ext2": ext2, "xfs": xfs, "btrfs": Btrfs}
