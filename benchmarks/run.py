@@ -378,7 +378,7 @@ def memory(bench: Bench) -> None:
     """Peak memory above the imports, of a child that reads a disk at random and in order."""
     code = """
 import random, sys
-import dissect.target.target, dissect_sesparse
+import dissect.target.target, dissect_sesparse, dissect_sesparse.extent.engine
 from dissect_sesparse import open_chain
 def now(name): return int(open("/proc/self/status").read().split(name + ":")[1].split()[0]) / 1024
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak of the imports

@@ -74,7 +74,7 @@ class Metadata:
         self._bitmap, self._backmap = regions["free_bitmap"], regions["backmap"]
         self.grains_offset = regions["grains"].offset
         """Where in the file place 0 is, in bytes."""
-        self._pieces: dict[int, tuple[int, ...]] = {}
+        self._pieces: dict[int, bytes] = {}
         self._sectors: dict[int, tuple[int, ...]] = {}
 
     @cached_property
@@ -144,13 +144,13 @@ class Metadata:
         if (piece := self._pieces.get(number)) is None:
             where = self.directory_offset(number * _DIRECTORY_CACHED)
             count = min(_DIRECTORY_CACHED, self.header.table_count - number * _DIRECTORY_CACHED)
-            piece = unpack(self.source.read_some(where, count * 8))
+            piece = self.source.read_some(where, count * 8)
             if len(self._pieces) >= _DIRECTORY_PIECES:
                 self._pieces = {}
             self._pieces[number] = piece
-        if slot >= len(piece):  # the file ends before it
+        if slot * 8 + 8 > len(piece):  # the file ends before it
             return int.from_bytes(self.source.read(self.directory_offset(table), 8), "little")
-        return piece[slot]
+        return int.from_bytes(piece[slot * 8 : slot * 8 + 8], "little")
 
     def sound_index_of(self, table: int) -> int | None:
         """The same, with ``None`` also where the entry is corrupt or cannot be had."""
