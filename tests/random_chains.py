@@ -170,7 +170,8 @@ class Maker:
         places = rng.sample(range(grains), min(grains, 60))
         for number in range(rng.randint(1, 40)):
             grain, kind = rng.choice(pool), rng.random()
-            data = bytes(4096) if rng.random() < 0.1 else told(f"{tag}.{number}", grain * 8, 8)
+            which = rng.random()  # zeros, what other links may have there too, or what nobody else has
+            data = bytes(4096) if which < 0.1 else told("same" if which < 0.35 else f"{tag}.{number}", grain * 8, 8)
             if kind < 0.4:
                 extent.allocate(grain, data, rng.choice(places))
             elif kind < 0.75:

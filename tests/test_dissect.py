@@ -48,7 +48,7 @@ def expected(grains: dict[int, bytes], count: int = GRAINS) -> bytes:
     return b"".join(grains.get(grain, bytes(4096)) for grain in range(count))
 
 
-BASE = {grain: grain_data("base", grain) for grain in range(10)}
+BASE = {grain: grain_data("base", grain) for grain in range(10)} | {15: b"SWAPSPACE2".rjust(4096, b"\0")}
 
 
 def test_right_on_a_plain_chain(folder: Path) -> None:

@@ -334,7 +334,7 @@ REFUSED = {
     "markers without compression": (8, struct.pack("<I", 0x20003), "flags is 0x20003"),
     "capacity 0": (12, struct.pack("<Q", 0), "capacity is 0"),
     "capacity 2**63": (12, struct.pack("<Q", 1 << 63), "capacity is 0x8000000000000000"),
-    "capacity of another disk": (12, struct.pack("<Q", 1 << 40), "capacity is 0x500_0000"),
+    "capacity of another disk": (12, struct.pack("<Q", 1 << 40), "capacity is 0x10000000000"),
     "grain 0": (20, struct.pack("<Q", 0), "grainSize is 0"),
     "grain 1": (20, struct.pack("<Q", 1), "grainSize is 1"),
     "grain 24": (20, struct.pack("<Q", 24), "grainSize is 0x18"),
@@ -346,7 +346,7 @@ REFUSED = {
     "directory 0": (56, struct.pack("<Q", 0), "gdOffset is 0, the header is there"),
     "directory on the descriptor": (56, struct.pack("<Q", 20), "gdOffset is 0x14, the descriptor is there"),
     "directory past the end": (56, struct.pack("<Q", 1 << 30), "gdOffset is 0x40000000, the directory has 4 bytes"),
-    "directory 2**60": (56, struct.pack("<Q", 1 << 60), "gdOffset is 0x500_000000000"),
+    "directory 2**60": (56, struct.pack("<Q", 1 << 60), "gdOffset is 0x1000000000000000"),
     "text mode": (73, b"\r\n \r", "lineEnds is .*copied as if it were text"),
     "deflate without the flag": (77, struct.pack("<H", 1), "compressAlgorithm is 1"),
     "unknown compression": (77, struct.pack("<H", 2), "compressAlgorithm is 2"),
@@ -632,7 +632,7 @@ FOOTERS = {
     "at end again": ({"directory": 0xFFFFFFFFFFFFFFFF}, "footer.gdOffset is"),
     "magic": ({"magic": b"KDMX"}, "footer.magicNumber is b'KDMX'"),
     "version": ({"version": 9}, "footer.version is 9"),
-    "outside": ({"directory": 1 << 40}, "gdOffset is 0x500_0000"),
+    "outside": ({"directory": 1 << 40}, "gdOffset is 0x10000000000"),
 }
 
 

@@ -288,7 +288,11 @@ def test_no_link_is_followed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = snapshot_of(example_vm.parent)
-    symlink(tmp_path / "report.html", example_vm)
+    symlink(tmp_path / "report.html", example_vm)  # refused for what it leads to
+    assert cli.main(["report", str(example_vm), "-o", str(tmp_path / "report.html"), "--force"]) == 1
+    assert "which holds evidence" in capsys.readouterr().err
+    (tmp_path / "report.html").unlink()
+    symlink(tmp_path / "report.html", tmp_path / "elsewhere.html")
     assert cli.main(["report", str(example_vm), "-o", str(tmp_path / "report.html"), "--force"]) == 1
     assert "symbolic link" in capsys.readouterr().err
     assert snapshot_of(example_vm.parent) == before
@@ -648,7 +652,9 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "vm.vmsd").write_bytes(vmsd([listed]).encode())
     (folder / "vm.vmx").write_bytes(vmx([path.name], HOSTILE_TEXT).encode())
     out = tmp_path_factory.mktemp("report") / "report.html"
-    assert cli.main(["report", str(folder / "vm.vmx"), "-o", str(out), "--no-hash"]) == 0
+    assert cli.main(["report", str(folder / "vm.vmx"), "-o", str(out), "--no-hash"]) == 1, (
+        "no volume of it can be opened, which the page says"
+    )
     return out
 
 

@@ -53,7 +53,7 @@ def test_origins(chain: Chain) -> None:
     parts = [(offset // GRAIN, size // GRAIN, origin) for offset, size, origin in period.parts(0, 8 * GRAIN)]
     origins = [origin for _, count, origin in parts for _ in range(count)]
     own, below, lost = Origin.OWN, Origin.BELOW, Origin.LOST
-    assert origins == [own, below, below, below, below, own, own, lost]
+    assert origins == [own, below, below, below, Origin.BARE, own, own, lost]
     assert period.read(0, GRAIN) == grain_data("two", 0), "trimmed, and still there"
     assert not period.is_empty(17)
     assert period.is_empty(6 * GRAIN)

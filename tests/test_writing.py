@@ -20,7 +20,7 @@ from target_fixtures import NEWEST, example_vm, small_chain, snapshot_of  # noqa
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.cli import main
-from dissect_sesparse.files.deleted import DeletedFile
+from dissect_sesparse.files.deleted import DeletedFile, Piece
 from dissect_sesparse.recovery.file_times import set_times
 from dissect_sesparse.recovery.recover import Source, recover
 from dissect_sesparse.recovery.sparse_file import OutputFile
@@ -45,7 +45,8 @@ def lines_of(out: Path) -> list[dict]:
 
 def deleted_file(path: Path, name: str, data: bytes, **more: object) -> DeletedFile:
     fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"} | more
-    return DeletedFile(link=path, path=name, size=len(data), pieces=lambda: iter([(0, data)]), **fields)  # type: ignore[arg-type]
+    pieces = [Piece(0, data, True)]
+    return DeletedFile(link=path, path=name, size=len(data), proof="", pieces=lambda: iter(pieces), **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +393,8 @@ def test_files_are_added(example_vm: Path, tmp_path: Path, capsys: pytest.Captur
     assert run(example_vm, out) == 0
     started = json.loads((out / "report.json").read_text())["started"]
     assert run(example_vm, out, "--files") == 0
-    assert f"deleted files: {len(make_vm.DELETED)} complete" in capsys.readouterr().out
+    assert "deleted files: 2 complete, 3 likely\n" in capsys.readouterr().out
+    assert len(make_vm.DELETED) == 5
     assert run(example_vm, at_once, "--files") == 0
     assert outputs(out) == outputs(at_once)
     report, wanted = (json.loads((each / "report.json").read_text()) for each in (out, at_once))

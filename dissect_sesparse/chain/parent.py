@@ -304,7 +304,7 @@ def missing_parent(search: ParentSearch, link: PurePath | None, used_for: PurePa
         link: Whose parent it is.
         used_for: The link under which the parent is that the user named, where it was used already.
     """
-    looked_at = "; ".join([*map(str, search.candidates[:20]), *search.problems]) or "nothing"
+    looked_at = "; ".join([*search.problems, *map(str, search.candidates[:20])]) or "nothing"
     advice = "parent= names the parent of this one link, whichever link is opened"
     if used_for is not None:
         advice = f"parent= is the parent of {used_for.name}, which had none either: one can be named, not two"

@@ -60,10 +60,11 @@ def give_up_output() -> None:
 class _Handler(logging.StreamHandler):
     """Log lines on standard error, printable, and of every record one line."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int, hidden: set[str]) -> None:
         super().__init__(sys.stderr)
+        self.setLevel(level)
         self.setFormatter(_Formatter())
-        self.addFilter(lambda record: record.name.startswith("dissect"))
+        self.addFilter(lambda record: record.name.startswith("dissect") and record.name not in hidden)
 
     def handleError(self, record: logging.LogRecord) -> None:  # its name in Python
         """A log that nobody reads ends nothing, and prints no traceback."""
@@ -83,22 +84,21 @@ def logging_to_terminal(options: argparse.Namespace) -> Iterator[None]:
     What dissect logs of a target, such as a disk that is left out, the commands say themselves: that needs ``-v``.
     """
     level = logging.CRITICAL + 1 if options.quiet else _LEVELS[min(options.verbose, 2)]
-    levels = {"dissect": level}
+    hidden = set()
     if not options.verbose:
-        levels["dissect.target.target"] = logging.CRITICAL + 1
+        hidden.add("dissect.target.target")
         if getattr(options, "lists_findings", False):  # what opening a disk finds is in the table; once is enough
-            levels["dissect.sesparse.container"] = logging.CRITICAL + 1
-    before = {name: logging.getLogger(name).level for name in levels}
-    handler = _Handler()
+            hidden.add("dissect.sesparse.container")
+    handler = _Handler(level, hidden)
+    logger = logging.getLogger("dissect")
+    before = logger.level
     logging.root.addHandler(handler)  # dissect logs nothing of targets where the root has none
     try:
-        for name, wanted in levels.items():
-            logging.getLogger(name).setLevel(wanted)
+        logger.setLevel(min(level, logging.WARNING))  # who else listens, as the fleet does, hears warnings all the same
         yield
     finally:
         logging.root.removeHandler(handler)
-        for name, was in before.items():
-            logging.getLogger(name).setLevel(was)
+        logger.setLevel(before)
 
 
 @contextmanager
