@@ -42,7 +42,7 @@ def test_records_tree_and_report(seed: int) -> None:
 def test_all_shapes_are_met(tmp_path: Path) -> None:
     """The chains above are worth something."""
     met: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(240):
         folder = tmp_path / str(seed)
         folder.mkdir()
         disks = random_chains.make(folder, seed)
