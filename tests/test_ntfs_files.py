@@ -199,3 +199,40 @@ def test_two_records_for_the_same_clusters(tmp_path: Path) -> None:
     assert {"over.bin", "twin.bin"} <= set(found), segment
     for name in ("over.bin", "twin.bin"):
         assert (found[name].recovered.size, found[name].recovered.state) == (0, "none")
+
+
+def in_use(path: Path, number: int, data: bytes, skip: int = 0) -> None:
+    """Put bytes into the first cluster of one of the volume's own files, in the base: all states have it from there."""
+    from dissect.ntfs import NTFS
+    from dissect.util.stream import RangeStream
+
+    with open_chain(path) as chain:
+        ntfs = NTFS(RangeStream(chain.open(), 1 << 20, chain.size - (1 << 20)))
+        (start, _), *_ = ntfs.mft.get(number).dataruns()
+        place = (1 << 20) + start * ntfs.cluster_size + skip
+    with path.with_name("vm-flat.vmdk").open("r+b") as fh:
+        fh.seek(place)
+        fh.write(data)
+
+
+def restart_page(client: int, flags: int) -> bytes:
+    """A restart page of ``$LogFile``: its first client in use (0xffff: none), and its flags."""
+    page = b"RSTR" + struct.pack("<HHQII", 0x1E, 9, 0, 4096, 4096) + struct.pack("<HHH", 0x30, 1, 1)
+    return page.ljust(0x30, b"\0") + struct.pack("<QHHHH", 5, 1, 0xFFFF, client, flags)
+
+
+@pytest.mark.parametrize(
+    ("client", "flags", "proven"), [(0, 0, False), (0xFFFF, 0, True), (0, 2, True), (None, None, False)]
+)
+def test_states_of_a_running_guest(tmp_path: Path, client: int | None, flags: int | None, proven: bool) -> None:
+    """What the log has may not be in MFT and bitmap yet: then a state proves none of its clusters."""
+    path = file_states.build("ntfs", tmp_path / "vm").write()
+    in_use(path, 2, b"what no driver wrote" if client is None else restart_page(client, flags or 0))
+    found = told(path)
+    report = found["Docs/report.bin"]
+    assert report.recovered.state == ("complete" if proven else "likely")
+    assert ("$LogFile" in report.recovered.basis) == (not proven)
+    assert report.recovered.digest is not None
+    assert report.recovered.digest[2] == hashlib.sha256(COMPLETE["Docs/report.bin"][2]).hexdigest()
+    assert found["tiny.txt"].recovered.state == "complete", "it is in its record"
+    assert found["Deep/inner/leaf.bin"].recovered.state == ("complete" if proven else "likely"), "by the state below"

@@ -58,7 +58,10 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
             continue
         try:
             if states[0].fs.__type__ == "ntfs":
-                views = [NtfsView(s.depth, s.fs.ntfs, s.volume.size, s.place) for s in states]  # type: ignore[attr-defined]
+                views = [
+                    NtfsView(s.depth, s.fs.ntfs, s.volume.size, s.place, doubt_of(s.fs, s.volume))  # type: ignore[attr-defined]
+                    for s in states
+                ]
                 yield from ntfs_deleted_files(chain, views, states[0].name, budget, warnings)
             else:
                 yield from _gone(chain, states, budget, warnings)

@@ -52,6 +52,8 @@ class NtfsView:
     """Bytes of the volume."""
     place: int | None
     """Where on the disk the volume starts; ``None`` where it is not one piece of the disk."""
+    doubt: str = ""
+    """Why what it says may be out of date, see ``trust``; empty where it was closed."""
 
     def record(self, segment: int) -> MftRecord:
         """A record of its MFT.

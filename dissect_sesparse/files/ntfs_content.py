@@ -103,7 +103,7 @@ def _zeros(start: int, end: int) -> Iterator[Piece]:
 
 
 class StateSource:
-    """The clusters of a file that a state has. They are proven where the bitmap of that state has them in use."""
+    """The clusters of a file that a state has: proven where the file system was closed and its bitmap has them in use."""
 
     def __init__(self, view: NtfsView, bitmap: Bitmap):
         self._view = view
@@ -113,7 +113,7 @@ class StateSource:
         position = place
         for low, high in self._bitmap.used(place, place + size):
             yield from self._read(offset + position - place, position, low, proven=False)
-            yield from self._read(offset + low - place, low, high, proven=True)
+            yield from self._read(offset + low - place, low, high, proven=not self._view.doubt)
             position = high
         yield from self._read(offset + position - place, position, place + size, proven=False)
 
@@ -137,6 +137,7 @@ class PeriodSource:
         granted: The ranges of the volume that no other file that is known had later.
         older: Where the file was in the state at its beginning, ``None`` where that has it not, or lies elsewhere.
         unchanged: Whether its record says that it was not changed since that state.
+        believed: Whether the file system of that state was closed.
     """
 
     def __init__(
@@ -148,12 +149,14 @@ class PeriodSource:
         older: StreamLayout | None,
         *,
         unchanged: bool,
+        believed: bool,
     ):
         self._period = period
         self._bitmap = bitmap
         self._granted = granted
         self._older = older
         self._unchanged = unchanged
+        self._believed = believed
         assert view.place is not None
         self._start = view.place
 
@@ -164,7 +167,7 @@ class PeriodSource:
                 if origin is Origin.OWN:
                     yield from self._written(offset + here - place, here, length)
                 elif origin is not Origin.LOST:
-                    proven = origin is Origin.BELOW or self._unchanged
+                    proven = self._believed and (origin is Origin.BELOW or self._unchanged)
                     yield from self._from_below(offset + here - place, here, length, proven=proven)
 
     def proves(self, layout: StreamLayout) -> bool:
@@ -190,7 +193,11 @@ class PeriodSource:
         for start, count, origin in self._period.parts(self._start + place, size):
             here = start - self._start
             own = sum(high - low for low, high in self._had(offset + here - place, here, count))
-            if own < count or not (origin is Origin.BELOW or (origin is Origin.BARE and self._unchanged)):
+            if (
+                not self._believed
+                or own < count
+                or not (origin is Origin.BELOW or (origin is Origin.BARE and self._unchanged))
+            ):
                 return False
         return True
 

@@ -1,14 +1,15 @@
 """The deleted files of an NTFS volume, and what proves that bytes are their own.
 
 *As a state has it.* A file that an older state of the disk has, and the running guest has not, is told with the bytes that
-it had then. They are proven: the file system of that state says that they are its own, by its MFT record, and by ``$Bitmap``
-where it has them in use (else they are only likely: what is on the disk of a running guest may be ahead of one another).
+it had then. They are proven if the file system of that state was closed, and says that they are its own, by its MFT record and
+by ``$Bitmap``, which has them in use. Else they are only likely: what is on the disk of a running guest may be behind what its
+log has, and clusters may be another file's by then (see ``trust``).
 
 *As it was when it was deleted.* A deleted record tells where the clusters of its file were. Its bytes are
 
 - proven, if they are in the record itself (a record has the name and the data of one use, and dissect.ntfs refuses one whose
   sectors are of several writes), or are zeros because the record says so (holes, what was never written);
-- proven, if the state at the beginning of that time has them at the same place of the same file, and the link shows that the
+- proven, if the state at the beginning of that time was closed, has them at the same place of the same file, and the link shows that the
   grain was not written until the end of that time. No time of a file takes part in this: whoever changed the file, or got its
   clusters, would have written. Where the grain was trimmed and its entry names no place, this holds only together with a
   record that did not change at all (see ``views``): size, clusters, times (also when the record itself was changed), USN;
@@ -217,7 +218,8 @@ class _Volume:
         if older is not None:
             below, link = (self.chain.links[state.view.depth].name for state in (older, stream))
             proof = f"its file system as of {below} has them, and {link} shows that nobody wrote there since"
-        last = self._made(one, stream, "mft", lambda: content(layout, source), proof)
+        doubt = f"{_DOUBT}; and {older.view.doubt}" if older is not None and older.view.doubt else _DOUBT
+        last = self._made(one, stream, "mft", lambda: content(layout, source), proof, doubt)
         if older is None or source.proves(layout):
             return last
         return [*self._as_state(one, older), *(last if source.adds(layout) else ())]
@@ -235,6 +237,7 @@ class _Volume:
             file.granted,
             older.layout if known and older is not None else None,
             unchanged=unchanged,
+            believed=older is not None and not older.view.doubt,
         )
 
     def _as_state(self, one: Incarnation, stream: Stream) -> list[DeletedFile]:
@@ -244,7 +247,8 @@ class _Volume:
         source = StateSource(stream.view, self.bitmap(stream.view))
         name = self.chain.links[stream.view.depth].name
         proof = f"its file system as of {name} has them"
-        return self._made(one, stream, "snapshot", lambda: content(layout, source), proof, _NOT_IN_USE)
+        doubt = stream.view.doubt or _NOT_IN_USE
+        return self._made(one, stream, "snapshot", lambda: content(layout, source), proof, doubt)
 
     def _made(
         self,

@@ -4,6 +4,8 @@ A snapshot that was taken of a running guest has what was on the disk at that mo
 alone, which the readers of dissect do not replay, and a file may have been half overwritten. So bytes are proven only where
 something shows that the file system was not in use, or that its driver never changes what it says in place:
 
+- NTFS: Windows keeps a client of ``$LogFile`` in use for as long as the volume is mounted, and says there that it was closed;
+  ``$Volume`` has a mark of its own. What MFT and bitmap say may be some seconds behind the log.
 - ext: its superblock is marked for as long as it is mounted: the journal is to be replayed, or, without a journal, it is not
   valid (Linux, fs/ext4/super.c, ``ext4_setup_super``). Neither mark, and no error met: closed, or frozen to be quiescent.
 - btrfs: a superblock names trees that were written before it, and what they name is not used again until the next one is
@@ -20,9 +22,18 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
+
+from dissect_sesparse.files.mft_record import own
+
 if TYPE_CHECKING:
     from dissect.target.filesystem import Filesystem
 
+_LOG_FILE, _VOLUME = 2, 3
+"""MFT records of ``$LogFile`` and ``$Volume``."""
+_NTFS_DIRTY, _NTFS_CLEAN = 0x0001, 0x0002
+"""VOLUME_IS_DIRTY in ``$Volume``; RESTART_VOLUME_IS_CLEAN in a restart page (Linux, fs/ntfs3/ntfs.h, fslog.c)."""
+_RESTART_PAGES = 1 << 17
 _EXT_RECOVER = 0x0004
 """EXT4_FEATURE_INCOMPAT_RECOVER: the journal is not empty (Linux, fs/ext4/ext4.h)."""
 _EXT_EXTENTS, _EXT_INLINE_FILE = 0x80000, 0x10000000
@@ -77,7 +88,7 @@ def doubt_of(fs: Any, volume: Any) -> str:
         fs: The file system as dissect opened it.
         volume: What it lies on, as bytes.
     """
-    checks = {"ext": _ext, "xfs": _xfs, "btrfs": _btrfs, "fat": _fat}
+    checks = {"ntfs": _ntfs, "ext": _ext, "xfs": _xfs, "btrfs": _btrfs, "fat": _fat}
     check = checks.get(fs.__type__)
     if check is None:
         return ""
@@ -97,6 +108,46 @@ def doubt_of_file(fs: Any, entry: Any) -> str:
     if fs.__type__ == "btrfs" and entry.entry.inode.flags & _BTRFS_NODATACOW:
         return "it is overwritten in place (nodatacow), and nothing tells whether its file system was in use"
     return ""
+
+
+def _ntfs(fs: Any, _: Any) -> str:
+    information = own(fs.ntfs.mft.get(_VOLUME), ATTRIBUTE_TYPE_CODE.VOLUME_INFORMATION)
+    flags = information[0].header.data()[10:12] if information else b"\xff\xff"
+    if flags[0] & _NTFS_DIRTY:
+        return "its file system is marked as one that was not closed"
+    log = fs.ntfs.mft.get(_LOG_FILE).open()
+    head = log.read(_RESTART_PAGES)
+    pages = [head[at:] for at in (0, int.from_bytes(head[16:20], "little")) if head[at : at + 4] == b"RSTR"]
+    if not pages:
+        return "" if _is_empty(head, log) else "its file system was in use: its $LogFile has no sound restart page"
+    if any(map(_is_clean, pages[:1] if len(pages) == 1 else [max(pages, key=_last_number)])):
+        return ""
+    return "its file system was in use, and what its $LogFile has is not replayed"
+
+
+def _is_empty(head: bytes, log: Any) -> bool:
+    """Whether a log has only the bytes that formatting, and ntfs-3g, fill it with."""
+    while head:
+        if head.strip(b"\xff"):
+            return False
+        head = log.read(1 << 20) if log.tell() < _LARGE_LOG else b""
+    return True
+
+
+def _restart_area(page: bytes) -> bytes:
+    """Last log sequence number, number of clients, the first free one, the first in use, flags (Linux, fs/ntfs3/fslog.c)."""
+    start = int.from_bytes(page[24:26], "little")
+    return page[start : start + 16]
+
+
+def _last_number(page: bytes) -> int:
+    return int.from_bytes(_restart_area(page)[:8], "little")
+
+
+def _is_clean(page: bytes) -> bool:
+    """Whether a restart page says that nobody uses the log, or that the volume was closed."""
+    area = _restart_area(page)
+    return len(area) == 16 and (area[12:14] == b"\xff\xff" or bool(area[14] & _NTFS_CLEAN))
 
 
 def _ext(fs: Any, _: Any) -> str:
