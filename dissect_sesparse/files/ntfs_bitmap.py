@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.trimmed.unreferenced import spans_of_bits
+from dissect_sesparse.extent.engine import bits_of, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,6 @@ class Bitmap:
             data = fh.read(-(-last // 8) - first // 8)
         except Exception:  # then nothing tells
             return
-        bits = int.from_bytes(data, "little") >> skip
-        count = min(last - first, max(0, len(data) * 8 - skip))
-        for low, length in spans_of_bits((bits if used else ~bits) & (1 << count) - 1):
+        bits = bits_of(data)[skip : skip + last - first]
+        for low, length in spans(bits if used else ~bits):
             yield first + low, length

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.trimmed.unreferenced import spans_of_bits
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -51,7 +49,7 @@ class Coverage:
         for block, first, end in self._parts(offset, size):
             bits = self._blocks.get(block, 0) >> first & (1 << end - first) - 1
             position = 0
-            for start, count in spans_of_bits(bits):
+            for start, count in _spans(bits):
                 if start > position:
                     yield *self._bytes(block, first + position, first + start, offset, size), False
                 yield *self._bytes(block, first + start, first + start + count, offset, size), True
@@ -76,7 +74,7 @@ class Coverage:
         """The ranges in the set, as offset and size, sorted, as long as can be; ``size`` is that of the disk."""
         start = end = 0
         for block in sorted(self._blocks):
-            for first, count in spans_of_bits(self._blocks[block]):
+            for first, count in _spans(self._blocks[block]):
                 low = (block * _UNITS + first) * self.unit
                 high = min(low + count * self.unit, size)
                 if low != end:
@@ -86,6 +84,18 @@ class Coverage:
                 end = high
         if end > start:
             yield start, end - start
+
+
+def _spans(bits: int) -> Iterator[tuple[int, int]]:
+    """The runs of set bits: first bit, and how many."""
+    position = 0
+    while bits:
+        skip = (bits & -bits).bit_length() - 1
+        bits >>= skip
+        count = (~bits & bits + 1).bit_length() - 1
+        bits >>= count
+        yield position + skip, count
+        position += skip + count
 
 
 def map_lines(size: int, recovered: Iterable[tuple[int, int]], version: str) -> Iterator[str]:

@@ -21,9 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from dissect_sesparse.extent.backmap_words import named_by, names_entry
 from dissect_sesparse.extent.c_sesparse import TABLE_SIZE
 from dissect_sesparse.extent.doubt import Doubt
+from dissect_sesparse.extent.engine import bits_of
 from dissect_sesparse.extent.entry import INVALID_ENTRY, State, encode_entry, is_allocated, place_of, unpack
 from dissect_sesparse.extent.metadata import Metadata
 from dissect_sesparse.extent.overlaid import LaidOver
@@ -201,13 +204,11 @@ class _Touched:
         first = self.header.regions["free_bitmap"].offset // SECTOR
         left = _MAX_BITS
         for number in _sectors_in(self.header, "free_bitmap", sectors):
-            old = int.from_bytes(sector_of(self.file, number), "little")
-            changed = old ^ int.from_bytes(sectors[number], "little")
-            while changed and left:
-                bit = (changed & -changed).bit_length() - 1
-                yield (number - first) * SECTOR * 8 + bit
-                changed &= changed - 1
-                left -= 1
+            new = bits_of(sectors[number])
+            old = bits_of(sector_of(self.file, number).ljust(SECTOR, b"\0"))
+            changed = np.flatnonzero(old != new)[:left].tolist()
+            yield from ((number - first) * SECTOR * 8 + bit for bit in changed)
+            left -= len(changed)
 
     def _allocated(self, view: Metadata) -> Iterator[tuple[int, int, int]]:
         """Index, slot and place of the allocated entries."""

@@ -170,15 +170,3 @@ def _joined(begin: int, data: bytes, owners: list[int], counts: SkippedGrains) -
         run = (place, size, offset)
     if run is not None:
         yield run
-
-
-def spans_of_bits(bits: int) -> Iterator[tuple[int, int]]:
-    """The runs of set bits: first bit, and how many."""
-    position = 0
-    while bits:
-        skip = (bits & -bits).bit_length() - 1
-        bits >>= skip
-        count = (~bits & bits + 1).bit_length() - 1
-        bits >>= count
-        yield position + skip, count
-        position += skip + count
