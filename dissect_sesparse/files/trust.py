@@ -45,7 +45,7 @@ _EXT_INLINE_DATA = 0x8000
 _BTRFS_NODATACOW = 0x0002
 """BTRFS_INODE_NODATACOW: the bytes of a file are overwritten in place (Linux, include/uapi/linux/btrfs_tree.h)."""
 _LARGE_LOG = 64 << 20
-"""A log of XFS that is larger is not looked at, and counts as not empty."""
+"""A log of XFS or NTFS that is larger is not looked at, and counts as not empty."""
 _LOG_HEADER = b"\xfe\xed\xba\xbe"
 """The first word of a log record's header (Linux, fs/xfs/libxfs/xfs_log_format.h)."""
 _UNMOUNT = 0x20
@@ -127,11 +127,13 @@ def _ntfs(fs: Any, _: Any) -> str:
 
 def _is_empty(head: bytes, log: Any) -> bool:
     """Whether a log has only the bytes that formatting, and ntfs-3g, fill it with."""
-    while head:
+    read = 0
+    while head and read < _LARGE_LOG:
         if head.strip(b"\xff"):
             return False
-        head = log.read(1 << 20) if log.tell() < _LARGE_LOG else b""
-    return True
+        read += len(head)
+        head = log.read(1 << 20)
+    return not head
 
 
 def _restart_area(page: bytes) -> bytes:
