@@ -158,7 +158,7 @@ def judge(path: Path, truth: Truth, driver: Driver, show: bool = False) -> Count
         for file in told_of(chain, lambda message: found.update(["warnings"]) or (show and print("  ", message))):
             pieces: list[Piece] = []
             told = measure(file, pieces.append)
-            contents = truth.contents(driver.path_of(file.path), file.named_by, file.link.depth)
+            contents = truth.contents(driver.path_of(file.path), file.naming.by, file.link.depth)
             if None in contents:
                 found["not judged"] += 1
                 continue
@@ -177,7 +177,7 @@ def judge(path: Path, truth: Truth, driver: Driver, show: bool = False) -> Count
             if foreign:
                 found[f"foreign bytes in {told.state}"] += foreign
                 print(
-                    f"FOREIGN {foreign} bytes: {file.path} {file.named_by} {file.link.depth} {told} of {len(contents)}"[
+                    f"FOREIGN {foreign} bytes: {file.path} {file.naming.by} {file.link.depth} {told} of {len(contents)}"[
                         :600
                     ]
                 )

@@ -67,7 +67,7 @@ class Case:
                 told = measure(
                     file, lambda p, data=data: data.__setitem__(slice(p.offset, p.offset + len(p.data)), p.data)
                 )
-                self.told[file.path, file.named_by] = file, told, bytes(data)
+                self.told[file.path, file.naming.by] = file, told, bytes(data)
 
 
 def fill(root: Path) -> None:

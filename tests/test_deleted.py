@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dissect_sesparse.files.deleted import CHUNK, Budget, DeletedFile, Piece, measure, read_pieces
+from dissect_sesparse.files.story import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ DATA = bytes(range(256)) * 20000
 def file_of(size: int, *pieces: tuple[int, bytes], likely: tuple[int, ...] = (), **more: object) -> DeletedFile:
     """A file; ``likely`` are the offsets of the pieces that are not proven."""
     fields = {"volume": "v", "path": "a/b", "mtime": None, "btime": None, "inode": 7, "filesystem": "ntfs", **more}
-    fields |= {"named_by": "mft", "proof": "seen", "doubt": "not seen"}
+    fields |= {"naming": Naming("mft", "likely", "seen"), "proof": "seen", "doubt": "not seen"}
     made = [Piece(offset, data, offset not in likely) for offset, data in pieces]
     return DeletedFile(link=None, size=size, pieces=lambda: iter(made), **fields)  # type: ignore[arg-type]
 

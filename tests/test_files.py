@@ -74,7 +74,7 @@ def test_deleted_since_a_snapshot(kind: str, folder: Path) -> None:
     for path, (depth, size) in DELETED.items():
         file, recovered = found[path]
         data = content(path.rpartition("/")[2], size)
-        assert (file.link.depth, file.size, file.named_by) == (depth, size, "snapshot")
+        assert (file.link.depth, file.size, file.naming.by) == (depth, size, "snapshot")
         assert (recovered.size, recovered.state) == (size, CLOSED[kind] if size or kind != "xfs" else "none")
         if recovered.state == "none":  # that it was empty is not proven, and there is nothing to be likely
             continue

@@ -40,7 +40,7 @@ def told(path: Path, warn: Callable[[str], None] | None = None, **options: objec
         for file in deleted_files(chain, warn or unexpected):
             pieces: dict[int, bytes] = {}
             recovered = measure(file, lambda piece, pieces=pieces: pieces.__setitem__(piece.offset, piece.data))
-            name = f"{file.path}@" if file.named_by == "snapshot" else file.path
+            name = f"{file.path}@" if file.naming.by == "snapshot" else file.path
             assert name not in found
             found[name] = Told(file, recovered, pieces)
     for name in [name for name in found if name.endswith("@") and name[:-1] not in found]:
@@ -70,7 +70,7 @@ def test_all_deleted_files_and_no_other(found: dict[str, Told]) -> None:
 def test_complete_and_likely(found: dict[str, Told], path: str) -> None:
     named_by, depth, data = (COMPLETE | LIKELY)[path]
     file, recovered, _ = found[path]
-    assert (file.named_by, file.link.depth, file.size) == (named_by, depth, len(data))
+    assert (file.naming.by, file.link.depth, file.size) == (named_by, depth, len(data))
     assert (recovered.size, recovered.state) == (len(data), "likely" if path in LIKELY else "complete")
     assert ("nothing tells by whom last" in recovered.basis) == (path in LIKELY)
     assert recovered.digest is not None

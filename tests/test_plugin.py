@@ -91,6 +91,9 @@ FIELDS = {
         ("datetime", "mtime"),
         ("varint", "inode"),
         ("string", "filesystem"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+        ("string", "basis"),
     ],
     "virtualization/vmware/sesparse/unmapped": [
         *COMMON,
@@ -140,6 +143,14 @@ FIELDS = {
         ("string", "named_by"),
         ("string", "state"),
         ("string", "basis"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+        ("datetime", "deleted"),
+        ("string", "deleted_basis"),
+        ("path", "original_path"),
+        ("string[]", "also_named_by"),
+        ("string", "name_state"),
+        ("string", "name_basis"),
     ],
 }
 """What others rely on, in order."""

@@ -21,11 +21,14 @@ from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.cli import main
 from dissect_sesparse.files.deleted import DeletedFile, Piece
 from dissect_sesparse.files.file_systems import deleted_files
+from dissect_sesparse.files.story import Naming
 from dissect_sesparse.recovery import files as recover_files
 from dissect_sesparse.recovery.recover import Source, recover
 from dissect_sesparse.recovery.safe_name import SafePaths, name_key
 from dissect_sesparse.recovery.sparse_file import PARTIAL as UNFINISHED
 from dissect_sesparse.recovery.sparse_file import RecoverError
+
+MFT = Naming("mft", "likely", "its record")
 
 
 def run(path: Path, out: Path) -> int:
@@ -241,7 +244,7 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
     """Written under the folder and nowhere else; the manifest has the real name."""
 
     def deleted(name: str) -> DeletedFile:
-        fields = {"volume": "..", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"}
+        fields = {"volume": "..", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "naming": MFT}
         pieces = [Piece(0, b"data", True)]
         return DeletedFile(link=chain.links[0], path=name, size=4, proof="", pieces=lambda: iter(pieces), **fields)  # type: ignore[arg-type]
 
@@ -264,7 +267,7 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
 def test_nothing_left_and_very_many_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover_files, "MAX_RANGES", 3)
     chain = open_chain(file_states.build("ntfs", tmp_path / "vm").write())
-    fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"}
+    fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "naming": MFT}
 
     def deleted(warn: object) -> list[DeletedFile]:
         make = lambda path, size, pieces: DeletedFile(  # noqa: E731

@@ -26,6 +26,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from dissect_sesparse.files.story import NOTHING_LOGGED, Deletion, Event, Naming
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -53,7 +55,7 @@ class DeletedFile:
     """A deleted file. Sizes in bytes."""
 
     link: Link
-    """Whose time or state names it: for ``mft`` the link in whose time it was deleted, for ``snapshot`` the newest link
+    """Whose time or state names it: for a source that a state keeps of it, such as ``mft``, the link in whose time it was deleted, for ``snapshot`` the newest link
     that has it."""
     volume: str
     """What dissect calls its volume."""
@@ -65,8 +67,8 @@ class DeletedFile:
     inode: int | None
     """Of an NTFS file the number of its MFT record."""
     filesystem: str
-    named_by: str
-    """``mft``: a deleted record of the MFT; ``snapshot``: an older state of the disk, in which it is not deleted."""
+    naming: Naming
+    """What names it, and how sure that is."""
     proof: str
     """What proves those of its bytes that are proven."""
     pieces: Callable[[], Iterator[Piece]] = field(repr=False)
@@ -80,6 +82,12 @@ class DeletedFile:
     place: int | None = None
     """Where on the disk its volume starts; ``None`` where it is not one piece of the disk."""
     atime: datetime | None = None
+    deletion: Deletion = NOTHING_LOGGED
+    """When it was deleted."""
+    original_path: str | None = None
+    """Where it was before it went to the recycle bin, as that tells it."""
+    story: tuple[Event, ...] = ()
+    """What the guest logged of it, oldest first."""
 
 
 class Recovered(NamedTuple):

@@ -18,13 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_pieces
+from dissect_sesparse.files.deletion import deletion_between
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
+from dissect_sesparse.files.story import Deletion, Naming
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file, fault_of_file
 from dissect_sesparse.files.versions import disks_below, volume_of
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
+from dissect_sesparse.time.time_window import TimeWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -141,7 +144,11 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
             why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
             warnings.missed(running.name, why)
             return
-    for state in states[1 if running is not None else 0 :]:
+    windows = TimeWindows(chain)
+    for newer, state in zip((None, *states), states):
+        if state is running:
+            continue
+        deletion = deletion_between(chain, windows, state.depth, newer.depth if newer is not None else None)
         doubt = doubt_of(state.fs, state.volume)
         for path, entry, info in FileWalk(state, warnings):
             key = Key(entry, info)
@@ -157,7 +164,7 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
                 warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
             why = doubt or doubt_of_file(state.fs, entry)
-            yield _file(chain, state, path, entry, info, why, budget, warnings)
+            yield _file(chain, state, path, entry, info, why, deletion, budget, warnings)
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         warnings.missed(states[0].name, why)
@@ -178,10 +185,11 @@ def _file(
     entry: FilesystemEntry,
     info: Any,
     doubt: str,
+    deletion: Deletion,
     budget: Budget,
     warnings: Warnings,
 ) -> DeletedFile:
-    size = info.st_size
+    size, has_it = info.st_size, f"its file system as of {chain.links[state.depth].name} has it"
     fault = fault_of_file(state.fs, entry) if size else ""
 
     def read(offset: int, length: int) -> bytes:
@@ -206,8 +214,9 @@ def _file(
         atime=time_of(getattr(info, "st_atime_ns", None)),
         inode=info.st_ino or None,
         filesystem=state.fs.__type__,
-        named_by="snapshot",
-        proof=f"its file system as of {chain.links[state.depth].name} has them",
+        naming=Naming("snapshot", "likely" if doubt else "proven", f"{has_it}; {doubt}" if doubt else has_it),
+        deletion=deletion,
+        proof=f"{has_it.removesuffix('it')}them",
         pieces=pieces,
         doubt=doubt,
         lost=fault,

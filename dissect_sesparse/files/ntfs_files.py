@@ -29,12 +29,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.files.deleted import DeletedFile
+from dissect_sesparse.files.deletion import deletion_between
 from dissect_sesparse.files.mft import incarnations
 from dissect_sesparse.files.mft_paths import Paths
 from dissect_sesparse.files.mft_record import MftError, check_record, is_elsewhere, standard, standard_times, streams
 from dissect_sesparse.files.ntfs_bitmap import Bitmap
 from dissect_sesparse.files.ntfs_content import PeriodSource, StateSource, content
 from dissect_sesparse.files.ntfs_layout import StreamLayout, layout_of
+from dissect_sesparse.files.ntfs_names import naming_of, states_around
+from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.time.views import Period
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
@@ -100,6 +103,7 @@ class _Volume:
         self.budget = budget
         self.warn = warn
         self.paths = Paths(views)
+        self.windows = TimeWindows(chain)
         self._periods: dict[int, tuple[Period, Ranges]] = {}
         self._bitmaps: dict[int, Bitmap] = {}
 
@@ -280,7 +284,8 @@ class _Volume:
                 atime=_time(times, "last_access_time_ns"),
                 inode=one.segment,
                 filesystem="ntfs",
-                named_by=named_by,
+                naming=naming_of(named_by, stream.view, self.chain.links[stream.view.depth].name),
+                deletion=deletion_between(self.chain, self.windows, *states_around(one, self.views)),
                 proof=proof + note,
                 doubt=doubt + note,
                 known=stream.layout is not None,

@@ -125,12 +125,14 @@ class FilesRecovery:
             "basis": recovered.basis,
             "digest": None,
             "signature": None,
-            "mtime": file.mtime and file.mtime.isoformat(),
-            "btime": file.btime and file.btime.isoformat(),
-            "atime": file.atime and file.atime.isoformat(),
             "inode": file.inode,
             "filesystem": file.filesystem,
-            "named_by": file.named_by,
+            "named_by": file.naming.by,
+            "also_named_by": list(file.naming.also),
+            "name_state": file.naming.state,
+            "name_basis": file.naming.basis,
+            **_times(file),
+            "original_path": file.original_path,
             "file": name,
             "ranges": output.proven.listed if recovered.state in ("likely", "partial") else None,
             "likely_ranges": output.likely.listed if recovered.likely else None,
@@ -139,6 +141,20 @@ class FilesRecovery:
         digest = None if recovered.digest is None else dict(zip(("md5", "sha1", "sha256"), recovered.digest))
         content = {"digest": digest, "signature": signature(output.head) if output.head else None}
         self.manifest.put(fields | content)
+
+
+def _times(file: DeletedFile) -> dict[str, str | None]:
+    """The times of a file as a line has them."""
+    window = file.deletion.window
+    times = {
+        "mtime": file.mtime,
+        "btime": file.btime,
+        "atime": file.atime,
+        "after": window.after,
+        "before": window.before,
+        "deleted": file.deletion.logged,
+    }
+    return {name: time and time.isoformat() for name, time in times.items()} | {"deleted_basis": file.deletion.basis}
 
 
 class _NotProvenError(Exception):

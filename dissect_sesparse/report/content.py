@@ -32,9 +32,10 @@ from dissect_sesparse.report.model import (
     UnmappedRow,
 )
 from dissect_sesparse.source.errors import SESparseError
+from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.trimmed.content import describe
 from dissect_sesparse.trimmed.strip import Strip, chain_strip, link_strip
-from dissect_sesparse.trimmed.unmapped import STATES, Counts, times_of, unmapped
+from dissect_sesparse.trimmed.unmapped import STATES, Counts, unmapped
 from dissect_sesparse.vm.snapshots import snapshots_of
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def link_report(chain: Chain, link: Link, strip: Strip) -> LinkReport:
     """What is told of a link."""
     descriptor = link.descriptor
     snapshot = snapshot_of_link(link, snapshots_of(link.folder)) if link.folder is not None else None
-    after, before = times_of(chain, link)
+    after, before = TimeWindows(chain).of(link.depth)
     return LinkReport(
         link.name,
         name_of(link.path),

@@ -116,6 +116,14 @@ FileRecord = TargetRecordDescriptor(
         ("string", "named_by"),
         ("string", "state"),
         ("string", "basis"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+        ("datetime", "deleted"),
+        ("string", "deleted_basis"),
+        ("path", "original_path"),
+        ("string[]", "also_named_by"),
+        ("string", "name_state"),
+        ("string", "name_basis"),
     ],
 )
 
@@ -146,5 +154,8 @@ ChangedFileRecord = TargetRecordDescriptor(
         ("datetime", "mtime"),
         ("varint", "inode"),
         ("string", "filesystem"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+        ("string", "basis"),
     ],
 )

@@ -30,8 +30,8 @@ from dissect_sesparse.target.records import (
     UnreferencedRecord,
 )
 from dissect_sesparse.time.changes import changes as changed_ranges
+from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.trimmed.parts import WHOLE
-from dissect_sesparse.trimmed.unmapped import times_of
 from dissect_sesparse.trimmed.unmapped import unmapped as unmapped_runs
 from dissect_sesparse.trimmed.unreferenced import SkippedGrains
 from dissect_sesparse.trimmed.unreferenced import unreferenced as unreferenced_runs
@@ -212,9 +212,17 @@ class Rows:
                 btime=file.btime,
                 inode=file.inode,
                 filesystem=file.filesystem,
-                named_by=file.named_by,
+                named_by=file.naming.by,
                 state=recovered.state,
                 basis=recovered.basis,
+                after=file.deletion.window.after,
+                before=file.deletion.window.before,
+                deleted=file.deletion.logged,
+                deleted_basis=file.deletion.basis,
+                original_path=self._target.fs.path(file.original_path) if file.original_path is not None else None,
+                also_named_by=list(file.naming.also),
+                name_state=file.naming.state,
+                name_basis=file.naming.basis,
             )
 
     def changes(
@@ -224,16 +232,12 @@ class Rows:
 
         ranges = ChangedRanges()
 
-        @cache
-        def times(depth: int, of: str) -> tuple:
-            chain = older.chain if of == "reverted" else newer.chain
-            return times_of(chain, chain.links[depth])
-
+        windows, reverted = TimeWindows(newer.chain), TimeWindows(older.chain)
         for change in changed_ranges(older, newer, compare=compare):
             file = change.run.source.extent.file
             if files:
                 ranges.add(change)
-            after, before = times(change.link.depth, change.kind)
+            after, before = (reverted if change.kind == "reverted" else windows).of(change.link.depth)
             yield self._record(
                 ChangeRecord,
                 disk.chain,
@@ -256,6 +260,9 @@ class Rows:
         from dissect_sesparse.files.changed_files import changed_files
         from dissect_sesparse.files.file_systems import mount_point
 
+        after, before = (TimeWindows(state.chain).frozen_at(state.depth) for state in (older, newer))
+        if after is not None and before is not None and after > before:  # back to an older state: nothing happened so
+            after = before = None
         for found in changed_files(older, newer, ranges, self._target.log.warning):
             mount = mount_point(self._target, disk, found)  # type: ignore[arg-type]  # it has a volume and a place
             yield self._record(
@@ -270,6 +277,9 @@ class Rows:
                 mtime=found.mtime,
                 inode=found.inode,
                 filesystem=found.filesystem,
+                after=after,
+                before=before,
+                basis=f"by the states of {older.name} and {newer.name}",
             )
 
     def findings(self, disk: SESparseContainer, once: Once) -> Iterator[Record]:

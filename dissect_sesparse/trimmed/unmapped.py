@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from dissect_sesparse.chain.summary import snapshot_of_link
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE
 from dissect_sesparse.extent.claims import claimed_runs
 from dissect_sesparse.extent.sesparse import SESparseExtent
 from dissect_sesparse.source.errors import UnreadableError
+from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.time.views import view_at
 from dissect_sesparse.trimmed.content import Content, describe
 from dissect_sesparse.trimmed.old_bytes import Counts, OldBytes
 from dissect_sesparse.trimmed.parts import WHOLE
 from dissect_sesparse.trimmed.states import STATES
-from dissect_sesparse.vm.snapshots import snapshots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.link import Link, Placed
     from dissect_sesparse.trimmed.parts import Part
 
-__all__ = ["STATES", "Counts", "UnmappedRun", "times_of", "unmapped"]
+__all__ = ["STATES", "Counts", "UnmappedRun", "unmapped"]
 
 
 class UnmappedRun(NamedTuple):
@@ -83,8 +82,9 @@ def unmapped(
         part: The tables to go through, see ``parts``.
     """
     counts = counts if counts is not None else Counts()
+    windows = TimeWindows(chain)
     for link in chain.links:
-        after, before = times_of(chain, link)
+        after, before = windows.of(link.depth)
         below = view_at(chain, link.depth + 1)
         for number, placed in enumerate(link.extents):
             tables = part.units(link.depth, number)
@@ -98,14 +98,3 @@ def unmapped(
                 offset = placed.start + run.grain * GRAIN_SIZE
                 size = old.size(run)
                 yield UnmappedRun(link, placed, offset, size, place, state, parent_state, after, before, content)
-
-
-def times_of(chain: Chain, link: Link) -> tuple[datetime | None, datetime | None]:
-    """Between which times the guest wrote a link: from its parent's snapshot to its own; ``None`` where not known."""
-    if (folder := link.folder) is None:
-        return None, None
-    snapshots = snapshots_of(folder)
-    below = chain.links[link.depth + 1] if link.depth + 1 < len(chain.links) else None
-    after = snapshot_of_link(below, snapshots) if below is not None else None
-    before = snapshot_of_link(link, snapshots)
-    return after.created if after is not None else None, before.created if before is not None else None

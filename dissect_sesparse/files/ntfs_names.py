@@ -1,0 +1,39 @@
+"""What names a file of an NTFS volume, and between which states it was deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dissect_sesparse.files.story import Naming
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dissect_sesparse.files.mft import Incarnation, NtfsView
+
+
+def naming_of(by: str, view: NtfsView, link: str) -> Naming:
+    """How sure the name of a file is that its MFT record has.
+
+    Args:
+        by: ``snapshot`` where the state has the file, ``mft`` where it has its record freed.
+        view: The state.
+        link: The name of its link.
+    """
+    if by != "snapshot":
+        return Naming(by, "likely", f"its MFT record, freed as of {link}, has it; its folders may be others since")
+    has_it = f"the file system as of {link} has it"
+    return Naming(by, "likely", f"{has_it}; {view.doubt}") if view.doubt else Naming(by, "proven", has_it)
+
+
+def states_around(one: Incarnation, views: Sequence[NtfsView]) -> tuple[int | None, int | None]:
+    """The depths of the newest state before a file was deleted, and of the oldest after that; ``None``: there is none."""
+    depths = [view.depth for view in views]  # ascending: newest first
+    if one.live_in is not None:
+        older: int | None = one.live_in.depth
+    else:  # made and deleted since the state below the one that has its record freed
+        assert one.deleted_in is not None
+        older = next((depth for depth in depths if depth > one.deleted_in.depth), None)
+    if one.deleted_in is not None:
+        return older, one.deleted_in.depth
+    return older, max((depth for depth in depths if older is None or depth < older), default=None)
