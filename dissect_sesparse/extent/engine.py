@@ -146,6 +146,11 @@ def spans(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), (edges[1::2] - edges[::2]).tolist()))
 
 
+def changed_bits(old: bytes, new: bytes) -> list[int]:
+    """Which bits differ between two pieces of a bitmap, of one size."""
+    return np.flatnonzero(bits_of(old) != bits_of(new)).tolist()
+
+
 def bits_of(data: bytes) -> NDArray[np.bool_]:
     """The bits of some bytes, the least significant first, as in the free bitmap."""
     return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(bool)

@@ -27,6 +27,7 @@ from dissect_sesparse.commands.outcome import DONE, FAILED
 from dissect_sesparse.commands.output import complain, say
 from dissect_sesparse.commands.words import message_of
 from dissect_sesparse.fleet.data import FleetError, Settings
+from dissect_sesparse.fleet.interrupt import remembered
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.source.folder import refuse_irregular
 from dissect_sesparse.source.options import Options
@@ -84,6 +85,7 @@ def _run_in(
     vms = name_vms(found, folder.states())
     finished: list[tuple[Mapping[str, Any], bool]] = []
     with ExitStack() as stack:
+        check_interrupt = stack.enter_context(remembered())
         client = stack.enter_context(_client(options))
         if options.dashboard:
             complain("fleet", f"dashboard: {client.dashboard_link}")
@@ -92,6 +94,7 @@ def _run_in(
         def keep(row: Mapping[str, Any], before: bool) -> None:
             finished.append((row, before))
             progress(row, before)
+            check_interrupt()
 
         Driver(client, settings, folder, keep).run(vms)
     rows = write_vms(folder, settings.functions, found)

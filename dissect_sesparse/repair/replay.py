@@ -21,12 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from dissect_sesparse.extent.backmap_words import named_by, names_entry
 from dissect_sesparse.extent.c_sesparse import TABLE_SIZE
 from dissect_sesparse.extent.doubt import Doubt
-from dissect_sesparse.extent.engine import bits_of
 from dissect_sesparse.extent.entry import INVALID_ENTRY, State, encode_entry, is_allocated, place_of, unpack
 from dissect_sesparse.extent.metadata import Metadata
 from dissect_sesparse.extent.overlaid import LaidOver
@@ -201,12 +198,12 @@ class _Touched:
 
     def _changed_bits(self, sectors: Mapping[int, bytes]) -> Iterator[int]:
         """Places whose bit some record changes, the first of many."""
+        from dissect_sesparse.extent.engine import changed_bits  # numpy, only where a journal is replayed
+
         first = self.header.regions["free_bitmap"].offset // SECTOR
         left = _MAX_BITS
         for number in _sectors_in(self.header, "free_bitmap", sectors):
-            new = bits_of(sectors[number])
-            old = bits_of(sector_of(self.file, number).ljust(SECTOR, b"\0"))
-            changed = np.flatnonzero(old != new)[:left].tolist()
+            changed = changed_bits(sector_of(self.file, number).ljust(SECTOR, b"\0"), sectors[number])[:left]
             yield from ((number - first) * SECTOR * 8 + bit for bit in changed)
             left -= len(changed)
 
