@@ -453,6 +453,7 @@ print(len(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "tables", "expected"),
     [

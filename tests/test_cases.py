@@ -37,6 +37,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_case(case: Case, server: Server, room: Path) -> None:
     """A disk reads as it should by three patterns, or is refused as it should, and costs a machine no other disk.
@@ -102,6 +103,7 @@ def test_error_in_place_of_good_bytes_is_noticed() -> None:
     assert len(running.compare(read, PICTURE, 8).failed) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not running.CAN_FORK, reason="no processes to be forked here")
 def test_limits() -> None:
     """A case that takes too long, by the processor or by the clock, needs too much memory or is killed fails alone."""

@@ -113,6 +113,7 @@ def test_states_in_every_layer_over_data(folder: Path) -> None:
 # Sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sectors", [1, 7, 8, 9, 15, 16, 17, 24, 4095, 4097, 32767, 32768, 32769, 32776, 40961])
 def test_sizes_that_are_no_multiple_of_anything(folder: Path, sectors: int) -> None:
     links = random_chain(folder, random.Random(sectors), 2, sectors)
@@ -124,6 +125,7 @@ def test_sizes_that_are_no_multiple_of_anything(folder: Path, sectors: int) -> N
         assert chain.read(chain.size + 5000, 100) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -166,6 +168,7 @@ def test_missing_parent_of_a_link_with_an_end_of_its_own(folder: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("told", "has", "size"), [(49152, 40960, 40960), (32768, 40960, 32768), (40961, 40960, 40960)])
 def test_descriptor_and_header_disagree(folder: Path, told: int, has: int, size: int) -> None:
     """The disk is as large as the smaller."""
@@ -388,6 +391,7 @@ def damaged(folder: Path, three: tuple[list, list[ExtentBuilder]], **options: ob
     return opened(folder, links, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [0, 1])
 @pytest.mark.parametrize("slot", [0, 1])
 @pytest.mark.parametrize("value", [0x2000000000000000, 5, 0x1000000000000020])
@@ -415,6 +419,7 @@ def test_bad_table_entries(folder: Path, three: tuple, link: int) -> None:
         assert link or len(bad) == len(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bytes_left", [0, 1, 512, 512 * 3 + 7, 4095])
 @pytest.mark.parametrize("link", [0, 1])
 def test_extent_cut_in_its_grains(folder: Path, three: tuple, link: int, bytes_left: int) -> None:
@@ -477,6 +482,7 @@ CUTS = [0, 8, 100, 512, 1000, 1024, 2048 * 512, 4096 * 512 - 1, 4096 * 512, 4096
         12288 * 512]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("unreadable", ["error", "zero"])
 def test_extent_cut_anywhere(folder: Path, cut: int, unreadable: str) -> None:
@@ -496,6 +502,7 @@ def test_extent_cut_anywhere(folder: Path, cut: int, unreadable: str) -> None:
             check_zeros(chain, oracle.disk(links))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [(0, 4096), (0, 1 << 20), (4096 * 512, 16), (6144 * 512, 65536), (0, 8)])
 def test_random_bytes_over_metadata(folder: Path, where: tuple[int, int]) -> None:
     """As ransomware leaves it. Whatever is returned was there."""
@@ -1024,6 +1031,7 @@ def test_runs_of_a_range(folder: Path) -> None:
             assert list(chain.runs(start, length)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_where_few_tables_are(folder: Path, seed: int) -> None:
     """Ranges without a table in any link are told without a look at one; the result is the same."""

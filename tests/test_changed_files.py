@@ -106,6 +106,7 @@ def oracle(kind: str, older: int, newer: int) -> dict[str, set[str]]:
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs"])
 @pytest.mark.parametrize(("older", "newer"), [(2, 1), (1, 0), (2, 0), (0, 2)])
 def test_real_file_systems(folder: Path, kind: str, older: int, newer: int) -> None:
@@ -218,6 +219,7 @@ def test_too_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [file for file in found if file.state == "gone"], "what was not looked at is not gone"
 
 
+@pytest.mark.slow
 def test_function(example: Path) -> None:
     target = Target.open(example)
     records = list(target.sesparse.changes(from_="before patch", to="after patch", files=True))
@@ -241,6 +243,7 @@ def test_without_the_option_no_file_system_is_opened(example: Path, monkeypatch:
     assert list(target.sesparse.changes())
 
 
+@pytest.mark.slow
 def test_command_line(example: Path) -> None:
     done = tool("target-query", example, "-f", "sesparse.changes", "--to", "after patch", "--files", "-s")
     lines = [line for line in done.stdout.splitlines() if "<virtualization/vmware/sesparse/changed_file " in line]

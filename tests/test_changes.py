@@ -99,6 +99,7 @@ def test_random_chains(folder: Path, seed: int, view: str) -> None:
                 assert undone == {grain: ("reverted", depth) for grain, (_, depth) in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_all_that_differs_is_told(folder: Path, seed: int) -> None:
     """And with ``compare``, exactly what differs is said to differ."""
@@ -315,6 +316,7 @@ def test_records(folder: Path) -> None:
     assert [record.same for record in target.sesparse.changes(compare=True)] == [False] * 3
 
 
+@pytest.mark.slow
 def test_unknown_state(folder: Path) -> None:
     target = linear(folder)
     with pytest.raises(
@@ -381,6 +383,7 @@ def test_disk_without_a_list(folder: Path) -> None:
     assert told(target, from_="vm-000001", to="vm-000002") == LINES[1:2]
 
 
+@pytest.mark.slow
 def test_example(example: Path) -> None:
     """By the command line: no option of ours is taken for one of target-query's."""
     done = tool(

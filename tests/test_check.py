@@ -28,6 +28,7 @@ def check(target: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str,
     return code, out, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["web01.vmx", NEWEST, "web01-000002-sesparse.vmdk", "."])
 def test_clean(example: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """By its configuration, its descriptor, its extent and its folder."""
@@ -47,6 +48,7 @@ def test_tar(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "entry-invalid" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", sorted(set(FINDING_CASES) - {"unreadable", "parent-missing"}))
 def test_each_finding(folder: Path, capsys: pytest.CaptureFixture[str], code: str) -> None:
     """A row for each, with its numbers and its words."""
@@ -144,6 +146,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(folder: Path) -> None:
     """As a script runs it."""
     path = target_fixtures.padding_nonzero(folder)

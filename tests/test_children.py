@@ -93,6 +93,7 @@ def content(target: Target, number: int = 0) -> bytes:
     return disk.read(SECTORS * 512)
 
 
+@pytest.mark.slow
 def test_example(example: Path) -> None:
     target = Target.open(example)
     found = records(target)
@@ -254,6 +255,7 @@ def test_linked_clone(folder: Path) -> None:
 # How the VM is loaded, and its options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip", "uri"])
 def test_ways_to_load(folder: Path, kind: str) -> None:
     path: Path | str = two_disks(folder, BOTH)
@@ -526,6 +528,7 @@ def test_loops(folder: Path) -> None:
         target.open_child("2")
 
 
+@pytest.mark.slow
 def test_a_million_snapshots(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A list of a megabyte is read, as many states are told of as a VM may have, and the rest is counted."""
     lines = [
@@ -596,6 +599,7 @@ def test_failing_tree_costs_no_target(
 # The tools
 
 
+@pytest.mark.slow
 def test_target_query(example: Path) -> None:
     if HAS_NAMES:
         listed = tool("target-query", example, "--list-children").stdout
@@ -607,6 +611,7 @@ def test_target_query(example: Path) -> None:
     assert [every.count(f"disk='web01{part}.vmdk'") for part in ("-000002", "-000001", "")] == [3, 2, 1]
 
 
+@pytest.mark.slow
 def test_target_shell(example: Path) -> None:
     if not HAS_NAMES:
         pytest.skip("target-shell of this dissect.target opens no child")

@@ -122,6 +122,7 @@ def index_blocks(root: Path) -> None:
     (root / "folder").rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", ["base", "delta"])
 @pytest.mark.parametrize("steals", [record_reused, cut_to_nothing, index_blocks])
 def test_clusters_that_others_had(tmp_path: Path, steals: Callable[[Path], None], since: str) -> None:
@@ -214,6 +215,7 @@ def test_a_folder_whose_record_another_had(tmp_path: Path) -> None:
     assert path == f"<folder {records[0]:#x} is gone>/file"
 
 
+@pytest.mark.slow
 def test_names_in_a_record_that_another_file_got(tmp_path: Path) -> None:
     """A history in which a file's names were in a second record, and that went to another file: its names are not ours."""
     driver = Ntfs()
@@ -298,6 +300,7 @@ def test_btrfs_names_of_one_hash(tmp_path: Path) -> None:
             assert entry_at(fs.open_subvolume(subvolid=5), f"/@/{name}").open().read() == name.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed"), [("ntfs", 1), ("ntfs", 3), ("ext4", 1), ("ext2", 1), ("xfs", 1), ("btrfs", 1), ("btrfs", 4)]
 )

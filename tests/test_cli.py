@@ -50,6 +50,7 @@ def test_status_without_autoload(capsys: pytest.CaptureFixture[str], monkeypatch
     assert "autoload: not installed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -167,6 +168,7 @@ def test_help_and_version(option: str, capsys: pytest.CaptureFixture[str]) -> No
         assert "plugin-path" in out
 
 
+@pytest.mark.slow
 def test_as_module_and_as_script() -> None:
     """In processes of their own: as they are started, the autoload is seen at work."""
     by_module = python("-m", "dissect_sesparse", "status")

@@ -257,6 +257,7 @@ def test_names_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(capsys, "fleet", folder / f"none{HOSTILE}", "-o", tmp_path / f"fleet{HOSTILE}")[0] == 1
 
 
+@pytest.mark.slow
 def test_log_of_dissects_tools(tmp_path: Path) -> None:
     """A warning with a name of the evidence; and with -q none."""
     if os.name != "posix":
@@ -270,6 +271,7 @@ def test_log_of_dissects_tools(tmp_path: Path) -> None:
     assert "mismatch" not in quiet.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment", [{"PYTHONIOENCODING": "ascii"}, {"LANG": "C", "PYTHONIOENCODING": "ascii:strict"}]
 )
@@ -307,6 +309,7 @@ def test_quiet_and_verbose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "padding-nonzero" in run(capsys, "check", path, "-v")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [0, 1])
 def test_who_reads_it_goes(tmp_path: Path, lines: int) -> None:
     """As ``| head``: no traceback, and what is written is written."""
@@ -349,6 +352,7 @@ def odd_file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return path
 
 
+@pytest.mark.slow
 def test_fifo_as_target(odd_file: Path, tmp_path: Path) -> None:
     """In processes of their own, which end: the time-out of :func:`tool` fails the test."""
     extent = tmp_path / "lost-sesparse.vmdk"
@@ -374,6 +378,7 @@ def test_fifo_as_target(odd_file: Path, tmp_path: Path) -> None:
     assert not odd_file.is_file()
 
 
+@pytest.mark.slow
 def test_fifo_as_target_of_dissects_tools(odd_file: Path, tmp_path: Path) -> None:
     """Refused by the loader that is asked first. A device is dissect's to open: it does not wait."""
     if odd_file.is_char_device():
@@ -396,6 +401,7 @@ def test_fifo_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 # Options
 
 
+@pytest.mark.slow
 def test_option_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = machine(tmp_path / "vm")
     for query in ("view=residual&view=guest", "view=guest&view=guest", "parent=a&unreadable=zero&parent=b"):
@@ -419,6 +425,7 @@ def test_no_findings_only_where_it_was_looked(
     assert (code, "no findings" in out, "not all was looked at" in out) == (1, False, True)
 
 
+@pytest.mark.slow
 def test_states_that_there_are_not(tmp_path: Path) -> None:
     """Of target-query: wrong usage, and what there is."""
     path = machine(tmp_path / "vm")

@@ -503,6 +503,7 @@ def tar(folder: Path) -> TarFilesystem:
     return TarFilesystem(packed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [virtual, tar])
 @pytest.mark.parametrize("hint", ["vm.vmdk", "/vmfs/volumes/datastore1/vm/vm.vmdk", "../vm/vm.vmdk", "..\\vm\\vm.vmdk"])
 def test_target_path(folder: Path, make: Callable, hint: str) -> None:

@@ -57,6 +57,7 @@ def opened(folder: Path, **keywords: Any) -> CowdExtent:
 # Right data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("grain", [1, 2, 8, 128])
 @pytest.mark.parametrize("capacity", [CAPACITY, 41_003])
@@ -155,6 +156,7 @@ def test_a_directory_with_room_to_spare_is_accepted(folder: Path) -> None:
     assert len(list(opened(folder).runs())) > 3
 
 
+@pytest.mark.slow
 def test_k02_huge_directory_in_a_hole(folder: Path, limited: Callable[..., str]) -> None:
     extent = build(folder)
     extent.patch(24, struct.pack("<I", 1 << 27))
@@ -254,6 +256,7 @@ def test_a_cut_directory_is_accepted_where_truncation_is(folder: Path) -> None:
 WORDS = st.one_of(st.integers(0, (1 << 32) - 1), st.sampled_from([0, 1, 2, 3, 4, 8, 4096, 1 << 27, 1 << 31]))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 600), WORDS), min_size=1, max_size=5))
 def test_any_header_and_table_is_an_extent_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]

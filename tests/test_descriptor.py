@@ -511,6 +511,7 @@ print(len(TEXTS), "texts")
 """
 
 
+@pytest.mark.slow
 def test_hostile_texts_take_no_time_and_no_memory(limited: Callable[..., str]) -> None:
     assert "texts" in limited(HOSTILE)
 

@@ -51,6 +51,7 @@ def expected(grains: dict[int, bytes], count: int = GRAINS) -> bytes:
 BASE = {grain: grain_data("base", grain) for grain in range(10)} | {15: b"SWAPSPACE2".rjust(4096, b"\0")}
 
 
+@pytest.mark.slow
 def test_right_on_a_plain_chain(folder: Path) -> None:
     """Where nothing is odd, both agree with what was put in: the images are not to blame for the rest."""
     path = small_chain(folder, deltas=2).write()
@@ -59,6 +60,7 @@ def test_right_on_a_plain_chain(folder: Path) -> None:
     assert theirs(path) == right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bare", [True, False])
 def test_unmapped_grain_over_parent_data(folder: Path, bare: bool) -> None:
     """The guest trimmed grain 5; dissect shows the bytes that were there before."""
@@ -79,6 +81,7 @@ def test_deleted_file_comes_back(folder: Path) -> None:
     assert theirs(path, 5 * 4096, 4096) == BASE[5], FIXED
 
 
+@pytest.mark.slow
 def test_grain_past_the_end_shifts_what_follows(folder: Path) -> None:
     """One grain that the file does not have: dissect leaves it out, and every byte behind it moves."""
     chain = ChainBuilder(folder, SECTORS, {grain * 8: grain_data("base", grain) for grain in range(GRAINS)})
@@ -93,6 +96,7 @@ def test_grain_past_the_end_shifts_what_follows(folder: Path) -> None:
     assert data[3 * 4096 : 4 * 4096] == grain_data("base", 4), FIXED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sectors", [SECTORS + 1, SECTORS + 8])
 def test_capacity_that_is_no_multiple_of_8_kib(folder: Path, sectors: int) -> None:
     """The last block of a legitimate disk: dissect raises."""
@@ -160,6 +164,7 @@ def test_bare_extent_reads_as_zeros(folder: Path) -> None:
     assert theirs(path, 0, 4096) == bytes(4096), FIXED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("offset", "value"), [(0x28, 1), (0x08, 0x300000000), (0x200, 0xBAD)])
 def test_header_is_not_checked(folder: Path, offset: int, value: int) -> None:
     """Flags, version and the second header's magic: dissect reads on."""

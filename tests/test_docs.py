@@ -197,6 +197,7 @@ def made_vm(example_vm: Path, tmp_path: Path) -> Path:  # noqa: F811
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_kind("sh"), ids=name)
 def test_commands(page: Path, example_vm: Path, tmp_path: Path, commands: Path, servers: dict[str, int]) -> None:  # noqa: F811
     """They run, print what is shown, and leave the evidence as it was."""
@@ -209,6 +210,7 @@ def test_commands(page: Path, example_vm: Path, tmp_path: Path, commands: Path, 
     assert len(list((folder / "vm").iterdir())) == len(list(example_vm.parent.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_kind("powershell"), ids=name)
 def test_windows_commands(
     page: Path,
@@ -236,6 +238,7 @@ def other_commands() -> Iterator[tuple[Path, str]]:
                 yield from ((page, line.strip()) for line in block.text.splitlines() if OURS.match(line.strip()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "line"), list(other_commands()), ids=str)
 def test_commands_that_cannot_run_here(page: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their options exist."""
@@ -412,6 +415,7 @@ def _texts(node: ast.AST) -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 def test_finding_codes_of_the_reference() -> None:
     """All codes, none missing, none invented, and their levels."""
     there = finding_codes()

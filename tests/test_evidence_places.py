@@ -29,6 +29,7 @@ def desk(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", ["vm.zip", "vm.tar"])
 def test_an_archive_does_not_make_its_folder_evidence(desk: Path, archive: str) -> None:
     assert cli.main(["recover", archive, "-o", "out"]) == 0

@@ -97,6 +97,7 @@ def whole_run(case: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Records
 
 
+@pytest.mark.slow
 def test_records_are_those_of_dissect(case: Path, whole_run: Path) -> None:
     for name in (*NAMES[::5], NAMES[HALF], NAMES[FAR], NAMES[TWO]):
         assert records(whole_run, name) == by_dissect(case / name / f"{name}.vmx", name)
@@ -109,6 +110,7 @@ def test_records_are_those_of_dissect(case: Path, whole_run: Path) -> None:
     assert told["unreferenced"]
 
 
+@pytest.mark.slow
 def test_tables_are_the_lines(whole_run: Path) -> None:
     paths = sorted(whole_run.glob("jsonl/*/*.jsonl"))
     assert len(paths) == 39 * len(FUNCTIONS)
@@ -119,6 +121,7 @@ def test_tables_are_the_lines(whole_run: Path) -> None:
     assert pq.read_table(whole_run / "parquet" / "unmapped").num_rows == 2 * 39 + 1, "a folder is one data set"
 
 
+@pytest.mark.slow
 def test_a_number_that_is_too_large(whole_run: Path) -> None:
     """Parquet has no integer for it: it is not lost, and no other one is in its place."""
     (row,) = (row for row in records(whole_run, NAMES[FAR])["unmapped"] if row["source_offset"] >= 1 << 63)
@@ -128,6 +131,7 @@ def test_a_number_that_is_too_large(whole_run: Path) -> None:
     assert json.loads(same["too_large"]) == {"source_offset": row["source_offset"]}
 
 
+@pytest.mark.slow
 def test_a_broken_vm_is_a_row(whole_run: Path) -> None:
     rows = {row["vm"]: row for row in lines(whole_run / "vms.jsonl")}
     assert sorted(rows) == NAMES
@@ -147,6 +151,7 @@ def test_a_broken_vm_is_a_row(whole_run: Path) -> None:
     assert not (whole_run / ".parts").exists()
 
 
+@pytest.mark.slow
 def test_killed_worker(case: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two worker processes, one killed while it writes: what one process gives, and by no other means than Dask's."""
     told = tmp_path / "pid"
@@ -187,6 +192,7 @@ def once_only(hand_out: Callable) -> Callable:
     return wrapper
 
 
+@pytest.mark.slow
 def test_a_vm_that_kills_its_workers(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +214,7 @@ def test_a_vm_that_kills_its_workers(
         assert records(tmp_path / "out", name) == {f: told[f] for f in ("chain", "findings", "unmapped")}
 
 
+@pytest.mark.slow
 def test_split_disks(
     case: Path, whole_run: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +240,7 @@ def test_split_disks(
     assert parts["chain"] == parts["map"] == parts["findings"] == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_on(small: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was told until then stays, split or not, and the row says that it is not all."""
     from dissect_sesparse.source.errors import UnreadableError
@@ -320,6 +328,7 @@ def test_options_of_the_driver_hold(
 # A second run
 
 
+@pytest.mark.slow
 def test_second_run(small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is done twice, and nothing old is kept of what changed."""
     out = tmp_path / "out"
@@ -422,6 +431,7 @@ def test_files_are_whole_or_not_there(
     assert not list(out.rglob("*partial*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [".parts", "jsonl", "jsonl/chain", "state"])
 def test_no_folder_of_the_output_is_a_link(
     small: Path, tmp_path: Path, run: Callable, symlink: Callable[[Path, Path], None], name: str
@@ -440,6 +450,7 @@ def test_no_folder_of_the_output_is_a_link(
     assert snapshot_of(other) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fleet.json", "state/vm00.json"])
 def test_a_second_name_of_the_evidence(small: Path, tmp_path: Path, run: Callable, name: str) -> None:
     out, evidence = tmp_path / "out", tmp_path / "evidence"
@@ -452,6 +463,7 @@ def test_a_second_name_of_the_evidence(small: Path, tmp_path: Path, run: Callabl
     assert snapshot_of(tmp_path)["evidence"] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"[]", b"7", b"[" * 100_000, b'{"version": NaN}', b"\xff", b"{}"])
 def test_nonsense_of_an_earlier_run(
     small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str], content: bytes
@@ -468,6 +480,7 @@ def test_nonsense_of_an_earlier_run(
     assert states(out) == {"vm00": "done"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -521,6 +534,7 @@ def test_evidence_that_changes_meanwhile(
 # Workers
 
 
+@pytest.mark.slow
 def test_loopback_only(tmp_path: Path) -> None:
     """No port of the local cluster is open to the network, nor its dashboard's; that is served where asked."""
     before = listening()
@@ -565,6 +579,7 @@ def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_no_scheduler(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -599,6 +614,7 @@ def test_another_folder_on_a_worker(
     assert "does not see the folder" in lines(tmp_path / "out" / "vms.jsonl")[0]["errors"][0]
 
 
+@pytest.mark.slow
 def test_interrupted(
     small: Path, tmp_path: Path, run: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,6 +636,7 @@ def test_interrupted(
     assert set(states(tmp_path / "out").values()) == {"done"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups on this system")
 def test_interrupted_at_the_keyboard(case: Path, tmp_path: Path) -> None:
     """Ctrl-C goes to the workers too: one line, from the command alone."""
@@ -671,6 +688,7 @@ def test_disks_without_a_vm(case: Path, tmp_path: Path) -> None:
     assert find(tmp_path / "*.vmdk") == ["orphan-sesparse.vmdk"]
 
 
+@pytest.mark.slow
 def test_archives(small: Path, tmp_path: Path, run: Callable) -> None:
     """Each VM of a tar is one, and told about as it is outside."""
     import tarfile

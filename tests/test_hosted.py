@@ -124,6 +124,7 @@ def test_reads_what_qemu_overwrote_and_zeroed(tmp_path: Path, qemu_img: str) -> 
     assert [(run.start, run.length, run.place) for run in zero] == [(0x20000, 0x10000, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grain", [8, 128, 1024])
 @pytest.mark.parametrize("capacity", [CAPACITY, CAPACITY + 13, 100_003])
 def test_qemu_reads_what_we_built(tmp_path: Path, qemu_img: str, grain: int, capacity: int) -> None:
@@ -138,6 +139,7 @@ def test_qemu_reads_what_we_built(tmp_path: Path, qemu_img: str, grain: int, cap
     assert read_all(path) == convert(path, qemu_img) == disk(grains, capacity, grain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [CAPACITY, CAPACITY + 13, 512 * 128 * 3])
 def test_qemu_reads_what_we_streamed(tmp_path: Path, qemu_img: str, capacity: int) -> None:
     path = tmp_path / "disk.vmdk"
@@ -182,6 +184,7 @@ def test_a_run_of_a_compressed_extent_is_a_grain(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lane", [512, 4096])
 @pytest.mark.parametrize("build", [plain, lambda path: streamed().write(path)])
 def test_layers_agree_with_runs_whatever_the_lanes(tmp_path: Path, build: Callable, lane: int) -> None:
@@ -397,6 +400,7 @@ def test_unclean_shutdown_is_told(tmp_path: Path) -> None:
     assert opened(path).unclean_shutdown
 
 
+@pytest.mark.slow
 def test_k01_huge_directory_in_a_hole(tmp_path: Path, limited: Callable[..., str]) -> None:
     """512 MiB of directory for 2**27 sectors: by the tables' size alone, and by that of the grains."""
     path = tmp_path / "disk.vmdk"
@@ -551,6 +555,7 @@ def test_a_file_cut_anywhere_gives_what_it_has(tmp_path: Path) -> None:
 # Compressed
 
 
+@pytest.mark.slow
 def test_k03_a_bomb(tmp_path: Path, limited: Callable[..., str]) -> None:
     """Grains that inflate to gigabytes: one whose marker tells its true size, one that hides it."""
     path = tmp_path / "disk.vmdk"

@@ -83,6 +83,7 @@ BROKEN_READS: dict[str, tuple[Callable[[], ExtentBuilder], int | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a-bad", "zz-bad"])
 @pytest.mark.parametrize("case", BROKEN_READS)
 def test_broken_read(folder: Path, case: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,6 +122,7 @@ def grains_of_detection(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     return sorted(grains)
 
 
+@pytest.mark.slow
 def test_any_read_of_detection(folder: Path, grains_of_detection: list[int], caplog: pytest.LogCaptureFixture) -> None:
     """Each grain that is looked at on the way to a file system, one after the other made bad."""
     last = EXAMPLE_SECTORS // 8 - 1

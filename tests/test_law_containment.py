@@ -245,6 +245,7 @@ ENTRANCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("entrance", ENTRANCES)
 def test_no_way_out(root: Path, folder: Path, entrance: str, way: str) -> None:

@@ -168,6 +168,7 @@ def check(chain: Chain, links: list[Sectors], rng: random.Random) -> None:
     assert position == chain.size
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     st.lists(st.sampled_from(["sesparse", "hosted", "stream", "cowd", "flat"]), min_size=1, max_size=5),
@@ -180,6 +181,7 @@ def test_any_mix_of_links(tmp_path_factory: pytest.TempPathFactory, kinds: list[
         check(chain, links, rng)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     st.lists(st.lists(st.sampled_from(["hosted", "stream", "cowd", "flat"]), min_size=1, max_size=3), max_size=3),

@@ -297,6 +297,7 @@ def test_yara(example: Path, tmp_path: Path) -> None:
     assert set(in_tree.values()) <= set(found(target).values())
 
 
+@pytest.mark.slow
 def test_tools(example: Path, tmp_path: Path) -> None:
     target = Target.open(example)
     offset, depth = min((offset, depth) for _, offset, depth in found(target))

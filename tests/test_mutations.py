@@ -9,6 +9,7 @@ import mutations
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mutations(seed: int) -> None:
     outcomes = mutations.run(100, seed)

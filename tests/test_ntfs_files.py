@@ -82,6 +82,7 @@ def test_complete_and_likely(found: dict[str, Told], path: str) -> None:
     assert file.btime <= file.mtime
 
 
+@pytest.mark.slow
 def test_reused_clusters_are_not_recovered(ntfs: Path, found: dict[str, Told]) -> None:
     """What is likely is the file's, and all that is left of it anywhere in the files of the VM; nothing of it is proven."""
     for path, (depth, size) in PARTIAL.items():
@@ -147,6 +148,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_records(case: str, tmp_path: Path) -> None:
     """Bounded, never another file's bytes, and the other files are told as ever."""

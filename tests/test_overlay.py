@@ -82,6 +82,7 @@ def thinned(rng: random.Random, table: list[int], spans: int) -> list[int]:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoded", [False, True])
 @pytest.mark.parametrize("spans", [0, 1, 10, 60, 64, 65, 300])
 @pytest.mark.parametrize("depth", [1, 2, 5])
@@ -98,6 +99,7 @@ def test_overlay_spans_at_a_regular_distance(every: int) -> None:
     check_overlay([top, [0x2000000000000000] * LANES], LANES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "corrupt",
     [0x1, 0x00FF000000000000, 0x0000000100000000, 0x0100000000000000, 0x0FFFFFFFFFFFFFFF, 0x7000000000000000],
@@ -114,6 +116,7 @@ def test_overlay_sees_a_lone_corrupt_entry(corrupt: int, at: int) -> None:
         assert split(result[at])[0] == (State.ALLOCATED if hidden else State.INVALID)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [255, 256, 257, 511, 600])
 def test_overlay_with_more_layers_than_a_byte_counts(depth: int) -> None:
     """Each layer has one lane to itself and covers none of the others."""

@@ -47,6 +47,7 @@ def check(rows: list[dict], sizes: tuple[str, str] = ("77824", "65536")) -> None
         assert str(row["source"]).endswith("-sesparse.vmdk")
 
 
+@pytest.mark.slow
 def test_csv(records: Path) -> None:
     text = tool("rdump", records, "-s", "r.parent_state", "-m", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(text)))

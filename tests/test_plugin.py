@@ -291,6 +291,7 @@ def test_no_findings(opened: Target) -> None:
 # Findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", FINDING_CASES)
 def test_finding(folder: Path, code: str) -> None:
     build, options = FINDING_CASES[code]

@@ -75,6 +75,7 @@ WHOLE = specs(("sparse", "sparse", "sparse", "flat", "zero"), 8)
 SEEDS = st.integers(0, 1 << 32)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(WHOLE, SEEDS)
 def test_chains_read_as_the_oracle_says(spec: list, seed: int) -> None:
@@ -84,6 +85,7 @@ def test_chains_read_as_the_oracle_says(spec: list, seed: int) -> None:
         check_runs(chain, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(DAMAGED, SEEDS)
 def test_damage_is_never_read_as_anything(spec: list, seed: int) -> None:
@@ -110,6 +112,7 @@ def test_zeros_stand_for_what_cannot_be_had(spec: list, seed: int) -> None:
         assert chain.unreadable.size == len(missing) * 512
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(WHOLE, SEEDS, st.data())
 def test_any_split_of_a_read_gives_the_same_bytes(spec: list, seed: int, data: st.DataObject) -> None:
@@ -125,6 +128,7 @@ def test_any_split_of_a_read_gives_the_same_bytes(spec: list, seed: int, data: s
             same(b"".join(pieces), whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(DAMAGED, SEEDS, st.data())
 def test_runs_of_a_range_tile_it(spec: list, seed: int, data: st.DataObject) -> None:
@@ -141,6 +145,7 @@ def test_runs_of_a_range_tile_it(spec: list, seed: int, data: st.DataObject) -> 
         assert position == end * 512
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.integers(0, 255))
 def test_the_newest_state_that_is_not_unallocated_counts(states: list[int], grain: int) -> None:
     """The rule of a chain in one grain: 0x0 looks further down, all others end the search."""
@@ -356,6 +361,7 @@ def any_descriptor(text: str, unreadable: str) -> None:
             use(folder / "x.vmdk", unreadable=unreadable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["any_header", "any_first_bytes", "any_table", "any_descriptor"])
 def test_any_bytes(limited: Callable[..., str], what: str) -> None:
     code = f"import limits, test_properties as t; limits.limit_memory(); t.{what}(); print('held')"

@@ -68,6 +68,7 @@ def compare_range(entry: dict, run: object, position: int) -> None:
         assert entry["depth"] == run.source.depth, what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("base", [True, False])
 def test_chains(folder: Path, qemu_img: str, depth: int, base: bool) -> None:
@@ -103,6 +104,7 @@ def test_headers_of_newer_hosts(folder: Path, qemu_img: str) -> None:
         assert list(opening_findings(chain)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sectors", [8, 2048, 32768, 32776, 40960, 70008])
 def test_sizes(folder: Path, qemu_img: str, sectors: int) -> None:
     compare(qemu_img, write_chain(folder, random_chain(folder, random.Random(sectors), 2, sectors)))

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 AT_ONCE = 10
 
 
-@pytest.mark.parametrize("first", range(0, 200, AT_ONCE))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(AT_ONCE, 200, AT_ONCE))]
+)
 def test_functions_and_recovery(first: int) -> None:
     """The guest's view, all functions and what is written, against the oracle."""
     for seed in range(first, first + AT_ONCE):
@@ -33,12 +35,14 @@ def test_functions_and_recovery(first: int) -> None:
             raise AssertionError(f"python tests/random_chains.py --seeds 1 --first {seed}") from e
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1000, 1006))
 def test_records_tree_and_report(seed: int) -> None:
     """The same by way of a target: records, the mounted tree, the sums of the report."""
     random_chains.run(seed, full=True)
 
 
+@pytest.mark.slow
 def test_all_shapes_are_met(tmp_path: Path) -> None:
     """The chains above are worth something."""
     met: Counter[str] = Counter()
@@ -76,6 +80,7 @@ def test_all_shapes_are_met(tmp_path: Path) -> None:
     assert {name for name in wanted if not met[name]} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["recover", "report", "check", "fleet"])
 def test_commands_on_a_parent_that_is_shorter(folder: Path, tmp_path: Path, command: str) -> None:
     """A disk of two grains, the second trimmed, over a base of one: each command tells all of it."""

@@ -61,6 +61,7 @@ def inside(newest: Path) -> tuple[object, dict[str, Counted]]:
     return fs.path(f"/{newest.name}"), files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 3, 8])
 @pytest.mark.parametrize("longest", [1, 3, 40])
 def test_files_without_a_descriptor_read_alike(folder: Path, depth: int, longest: int) -> None:
@@ -97,6 +98,7 @@ def test_pieces_close_together_are_read_at_once(folder: Path) -> None:
     same(data, b"".join(grain_data("d", grain) for grain in range(1000)))
 
 
+@pytest.mark.slow
 def test_threads_share_a_chain(folder: Path) -> None:
     """Two streams of one chain, read by two threads at the same time, each give the disk's bytes."""
     links = random_chain(folder, random.Random(5), 4, 60000)

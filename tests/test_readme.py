@@ -44,6 +44,7 @@ def run(command: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_example_command(clone: Path) -> None:
     """The first command prints records of the example VM."""
     printed = run(commands()["example"], clone)
@@ -51,8 +52,11 @@ def test_example_command(clone: Path) -> None:
     assert "web01-000002.vmdk" in printed
 
 
+@pytest.mark.slow
 def test_tests_command(clone: Path) -> None:
     """The second command installs and runs the tests: here only a few of them, or it would run itself for ever."""
+    if os.environ.get("SESPARSE_README_TESTS"):
+        pytest.skip("this command has just been run, with all tests, by .ci/run")
     printed = run(commands()["tests"], clone, PYTEST_ADDOPTS="-k decode --ignore=tests/test_readme.py")
     assert re.search(r"\d+ passed", printed), printed
 
@@ -89,6 +93,7 @@ def shown_records() -> list[str]:
     return re.findall(r"```text\n(<virtualization/.*?>)\n```", README.read_text("utf-8"), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_story(tmp_path: Path) -> None:
     """One VM, three snapshots, a file deleted and trimmed, found by name and brought back, in five commands."""
     import make_vm

@@ -74,6 +74,7 @@ def contents(out: Path, *leave_out: str) -> dict[str, bytes]:
 # What is recovered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_random_histories(tmp_path: Path, seed: int) -> None:
     """Each old grain is in one image, at its address; the newest one of an address in the disk's own."""
@@ -294,6 +295,7 @@ def breaking(after: int) -> Callable[[int, int], None]:
     return progress
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere(folder: Path, tmp_path: Path) -> None:
     """Broken off again and again, at each step a bit later: in the end the same."""
     path = random_history(folder, random.Random(11), 3, events=60, cuts=False).path
@@ -350,6 +352,7 @@ def test_killed(folder: Path, tmp_path: Path) -> None:
     assert json.loads((out / "report.json").read_text())["disks"] == recovery.report["disks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vm-000002.raw", "vm-000002.map", "manifest.jsonl", "unreferenced.jsonl", "report.json", "vm-000002.unreferenced.bin"]
 )  # fmt: skip

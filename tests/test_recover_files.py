@@ -109,6 +109,7 @@ def sources(path: Path) -> list[Source]:
     return [Source(chain, files=lambda warn: deleted_files(chain, warn))]
 
 
+@pytest.mark.slow
 def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off in the middle of a file: the next run goes on, and ends as if nothing had been."""
     path = file_states.build("ntfs", tmp_path / "vm").write()
@@ -139,6 +140,7 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert whole[name][2] == out[name][2], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["flip", "fill", "remove"])
 def test_changed_files_are_told(tmp_path: Path, change: str) -> None:
     path = file_states.build("ntfs", tmp_path / "vm").write()

@@ -132,6 +132,7 @@ def test_loaders_are_imported_when_needed() -> None:
     assert python("-c", textwrap.dedent(code)).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_no_disk_no_numpy() -> None:
     """A tool that opens no disk of ours loads nothing that takes long: no numpy, no reader."""
     code = """
@@ -171,6 +172,7 @@ def test_library_that_is_missing_is_told_at_start() -> None:
     assert "numpy" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["ImportError", "ValueError"])
 def test_container_that_cannot_be_imported_is_told(example_vm: Path, error: str) -> None:
     """dissect takes its own container then, and shows wrong bytes: that is said when the first disk is asked for, once."""
@@ -233,6 +235,7 @@ print(json.dumps({{state.name: state.problem for state in registration.states()}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", GONE)
 def test_without_a_name_of_dissect(gone: str) -> None:
     """Each piece is registered on its own; what cannot be is one warning that names all of it, and in the list."""
@@ -247,6 +250,7 @@ def test_without_a_name_of_dissect(gone: str) -> None:
     assert all(name in done.stderr for name in GONE[gone])
 
 
+@pytest.mark.slow
 def test_a_name_that_is_gone_costs_only_itself(example_vm: Path) -> None:
     """With ``Target.apply`` gone from where it was, disks, functions and findings are there as ever."""
     code = f"""
@@ -273,6 +277,7 @@ MODULES = sorted(
 """Those that import dissect.target, in whose middle register() is then called."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_any_module_first(module: str) -> None:
     """Whichever module of this package a script imports first, all of it is registered, and nothing is warned of."""
@@ -319,6 +324,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ORDERS)
 def test_import_order(code: str) -> None:
     found = report(code)
@@ -474,6 +480,7 @@ def test_installed_autoload_is_this_one() -> None:
     assert (installed.parent / "dissect_sesparse.pth").read_text() == (AUTOLOAD / "dissect_sesparse.pth").read_text()
 
 
+@pytest.mark.slow
 def test_wheel(tmp_path: Path) -> None:
     """The three files are at the root of the wheel, and the package does not hold them a second time."""
     if find_spec("hatchling") is None or find_spec("pip") is None:

@@ -143,6 +143,7 @@ TEARS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "tear"),
     [(number, tear) for number in range(32) for tear in (TEARS if number in (0, 13, 31) else TEARS[number % 11 :: 11])],
@@ -412,6 +413,7 @@ def test_any_history(seed: int) -> None:
                 assert place == builder.grain_offset(builder._places[grain])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_any_damage_to_the_journal(seed: int) -> None:
     """Whatever becomes of its bytes: a grain is as the guest left it, as it was at some time before, or cannot be read."""
@@ -436,6 +438,7 @@ def test_any_damage_to_the_journal(seed: int) -> None:
 GOOD = work(ExtentBuilder(32768)).to_bytes()
 
 
+@pytest.mark.slow
 def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
     """A disk of 62 TiB, with a journal full of records that change the most of it, in seconds and little memory."""
     limited(

@@ -22,6 +22,7 @@ from dissect_sesparse.chain.map import label
 from dissect_sesparse.chain.summary import summaries
 from dissect_sesparse.commands import report as command
 from dissect_sesparse.files.deleted import DeletedFile, Piece
+from dissect_sesparse.files.story import Naming
 from dissect_sesparse.findings.findings import Finding, findings
 from dissect_sesparse.recovery.recover import Source
 from dissect_sesparse.recovery.sparse_file import RecoverError
@@ -109,6 +110,7 @@ def test_without_hashes(example_vm: Path) -> None:  # noqa: F811
     assert "not hashed (--no-hash)" in render(made).decode()
 
 
+@pytest.mark.slow
 def test_deleted_files_by_name(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     out = tmp_path / "report.html"
     assert cli.main(["report", str(example_vm), "-o", str(out), "--no-hash"]) == 0
@@ -143,7 +145,7 @@ def test_deleted_files_are_counted_cut_and_harmless(folder: Path, monkeypatch: p
                 None,
                 None,
                 "ntfs",
-                "mft",
+                Naming("mft", "likely", "its record"),
                 "a proof",
                 lambda data=data: iter([Piece(0, data, True)] if data else ()),
             )
@@ -239,6 +241,7 @@ def test_a_change_meanwhile_is_an_error(folder: Path) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_command(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     before = snapshot_of(example_vm.parent)
     out = tmp_path / "report.html"
@@ -363,6 +366,7 @@ def test_text_for_people() -> None:
     assert moment(datetime(2024, 3, 14, 21, 30, 0, 90_114, tzinfo=timezone.utc)) == "2024-03-14 21:30:00 UTC"
 
 
+@pytest.mark.slow
 def test_a_page_is_never_too_large(example_vm: Path) -> None:  # noqa: F811
     """Whatever the evidence says: then fewer rows are shown, and that is said."""
     made = reported(example_vm.parent / NEWEST, hashes=False)
@@ -417,6 +421,7 @@ def hover(page: Page, part: float) -> None:
     page.mouse.move(box["x"] + part * box["width"], box["y"] + box["height"] / 2)
 
 
+@pytest.mark.slow
 def test_page_renders(example: Opened) -> None:
     page = example.page
     assert page.title() == f"Snapshot disks of {clipped(page.locator('h1').inner_text(), 100)}"
@@ -438,6 +443,7 @@ def test_page_renders(example: Opened) -> None:
     assert "#fill-unmapped" in fill, "the style is allowed, and patterns are in it"
 
 
+@pytest.mark.slow
 def test_map_tells_what_is_under_the_pointer(example: Opened, example_vm: Path) -> None:  # noqa: F811
     with open_chain(example_vm.parent / NEWEST) as chain:
         runs = list(chain.runs())
@@ -453,6 +459,7 @@ def test_map_tells_what_is_under_the_pointer(example: Opened, example_vm: Path) 
     assert {"base", "unmapped"} <= found
 
 
+@pytest.mark.slow
 def test_map_zooms(example: Opened) -> None:
     page, size = example.page, make_vm.CAPACITY_SECTORS * 512
     plot = page.locator("#map-0 .plot")
@@ -491,6 +498,7 @@ def test_map_zooms(example: Opened) -> None:
     assert end - start == 65536, "not for ever"
 
 
+@pytest.mark.slow
 def test_map_by_keyboard(example: Opened, example_vm: Path) -> None:  # noqa: F811
     """From trimmed range to trimmed range, and back."""
     page = example.page
@@ -518,6 +526,7 @@ def test_map_by_keyboard(example: Opened, example_vm: Path) -> None:  # noqa: F8
     assert marked(page)[0] > visited[-2]
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_in_the_map(example: Opened) -> None:
     page = example.page
     page.locator("#table-unmapped a").first.click()
@@ -531,6 +540,7 @@ def column(page: Page, table: str, number: int) -> list[str]:
     return page.locator(f"#{table} tbody tr:visible > :nth-child({number})").all_inner_texts()
 
 
+@pytest.mark.slow
 def test_tables_sort_and_filter(example: Opened, example_vm: Path) -> None:  # noqa: F811
     page = example.page
     sizes = {path.name: path.stat().st_size for path in example_vm.parent.iterdir()}
@@ -575,6 +585,7 @@ def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_page_for_everybody(browser: Browser, odd_page: Path, colours: str) -> None:
     """By axe-core, which knows the rules (WCAG): names, roles, headings, contrast and more."""
@@ -589,6 +600,7 @@ def test_page_for_everybody(browser: Browser, odd_page: Path, colours: str) -> N
     opened.context.close()
 
 
+@pytest.mark.slow
 def test_page_by_keyboard_and_on_paper(example: Opened) -> None:
     page = example.page
     page.keyboard.press("Tab")
@@ -658,6 +670,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_hostile_names_and_many_runs(browser: Browser, hostile_page: Path) -> None:
     assert hostile_page.stat().st_size < MAX_PAGE
     assert "\u202e" not in hostile_page.read_text("utf-8")

@@ -41,6 +41,7 @@ def expected(recorded: Recorded, guest: Chain) -> dict[int, bytes | None]:
     return view
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_random_histories(tmp_path: Path, seed: int) -> None:
     recorded = random_history(tmp_path / "vm", random.Random(2000 + seed), seed % 4 + 1)
@@ -77,6 +78,7 @@ def test_keyword_variable_and_uri(example_vm: Path, monkeypatch: pytest.MonkeyPa
     assert keyword_wins.read(keyword_wins.size) == default.read(default.size)
 
 
+@pytest.mark.slow
 def test_deleted_files_are_back(example_vm: Path) -> None:  # noqa: F811
     """The bytes of the files that the guest wrote and deleted in one link, byte for byte."""
     found = {}

@@ -54,6 +54,7 @@ def codes(extent: SESparseExtent) -> set[str]:
 # The real extent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["zero", "random"])
 @pytest.mark.parametrize("second", [None, *REAL])
 @pytest.mark.parametrize("first", REAL)
@@ -228,6 +229,7 @@ def test_without_a_bitmap() -> None:
     assert set(seen(extent, entries_of(builder, 4))) == {LOST}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_any_damage(seed: int) -> None:
     """Words anywhere in directory, tables, bitmap and backmap: a grain is what it was, or raises, or something is said."""
@@ -283,6 +285,7 @@ def test_findings_and_state(folder: Path) -> None:
         assert [summary.state for summary in summaries(disk)] == ["salvaged", "clean", "clean"]
 
 
+@pytest.mark.slow
 def test_bounded(limited: Callable[..., str], tmp_path: Path) -> None:
     """A disk of 62 TiB whose directory, a hole, is said to be gone by one word of the backmap."""
     limited(

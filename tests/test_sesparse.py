@@ -148,6 +148,7 @@ def test_runs_of_a_range(tmp_path: Path) -> None:
     extent.close()
 
 
+@pytest.mark.slow
 def test_layers_in_grains_and_in_sectors_agree(tmp_path: Path) -> None:
     extent = opened(random_extent(random.Random(9), "x", 40960, hole=0.2), tmp_path / "x.vmdk")
     for keep in (False, True):
@@ -176,6 +177,7 @@ def one(lanes: Words, number: int) -> tuple[State, int | None]:
 BAD_DIRECTORY = [0x2000000000000000, 5, 0x3000000000000000, 0x1000000100000000, 0xFFFFFFFFFFFFFFFF]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", [*BAD_DIRECTORY, 0x1000000000000003, 0x100000000000001F, 0x1000000000000020, 0x10000000FFFFFFFF]
 )
@@ -205,6 +207,7 @@ def test_table_that_was_never_used_is_empty(tmp_path: Path) -> None:
     extent.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", [1, 0x00FF000000000000, 0x0FFFFFFFFFFFFFFF, *(nibble << 60 for nibble in range(4, 16)), 0xF00000000000FFFF]
 )
@@ -268,6 +271,7 @@ def test_last_grain_cut(tmp_path: Path, bytes_left: int) -> None:
 # Cut in the metadata, where that is allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 16, 17, 24])
 def test_directory_cut(tmp_path: Path, kept: int) -> None:
     """What there still is of it counts."""
@@ -318,6 +322,7 @@ def test_directory_cut_behind_its_tables(tmp_path: Path, kept: int) -> None:
     extent.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept_entries", [0, 1, 100, 4095, 4096, 4097, 5000])
 @pytest.mark.parametrize("odd", [0, 3])
 def test_tables_cut(tmp_path: Path, kept_entries: int, odd: int) -> None:

@@ -244,6 +244,7 @@ def test_any_bytes(data: bytes) -> None:
     parse_vmsd(decode_text(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

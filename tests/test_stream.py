@@ -43,6 +43,7 @@ def test_is_a_file(disk: tuple[Chain, bytes]) -> None:
     assert fh.read(5) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1000, 4096, 10_000, 1 << 20])
 def test_front_to_back(disk: tuple[Chain, bytes], step: int) -> None:
     chain, data = disk
@@ -65,6 +66,7 @@ def test_anywhere(disk: tuple[Chain, bytes]) -> None:
         assert fh.tell() == min(len(data), max(offset, offset + length)) or offset >= len(data)
 
 
+@pytest.mark.slow
 def test_readinto_and_peek(disk: tuple[Chain, bytes]) -> None:
     chain, data = disk
     fh = chain.open()

@@ -54,6 +54,7 @@ def test_with_room_it_is_exact(runs: list[tuple[str, int]]) -> None:
     assert all(sum(map(bool, cell.sizes)) == 1 for cell in made.cells)
 
 
+@pytest.mark.slow
 def test_what_is_long_stays_exact() -> None:
     """Many runs between two holes of 30 TiB: the holes keep their ends, and memory does not grow with the runs."""
 

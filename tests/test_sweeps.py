@@ -83,6 +83,7 @@ def test_each_is_opened_once_for_all_links(moved: Path, monkeypatch: pytest.Monk
     assert max(size for name, size in counted.bytes.items() if name.startswith("other")) <= 2 * HEAD
 
 
+@pytest.mark.slow
 def test_a_few_times_for_a_whole_vm(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Detection, opening and what findings look at: each for itself, whatever the number of links and disks."""
     register()
@@ -115,6 +116,7 @@ def test_newer_links(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # A bound that cuts a search off is told
 
 
+@pytest.mark.slow
 def test_more_entries_than_are_looked_at(moved: Path) -> None:
     """The parent may be among those that were not: the refusal says so, and where one was found, a finding."""
     for number in range(MAX_ENTRIES + 2000):

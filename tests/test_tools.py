@@ -50,6 +50,7 @@ def warnings_of(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if line.strip() and "Failed to find OS plugin" not in line]
 
 
+@pytest.mark.slow
 def test_query(evidence: Path) -> None:
     """All functions in one run, by autoload."""
     done = tool("target-query", "-q", "-f", "sesparse.chain,sesparse.map,sesparse.findings", "-j", evidence)
@@ -66,6 +67,7 @@ def test_query(evidence: Path) -> None:
     assert warnings_of(done.stderr) == []
 
 
+@pytest.mark.slow
 def test_query_by_plugin_path(evidence: Path) -> None:
     """The same where ``.pth`` files are not processed."""
     arguments = ["-q", "-f", "sesparse.chain", "--hash-files", "-j", evidence]
@@ -76,6 +78,7 @@ def test_query_by_plugin_path(evidence: Path) -> None:
     assert records[2]["digest"]["sha256"] == hashlib.sha256(flat).hexdigest()
 
 
+@pytest.mark.slow
 def test_query_without_us(evidence: Path) -> None:
     """With the autoload off the functions do not exist: it is this package that the other tests see at work."""
     arguments = ["-q", "-f", "sesparse.chain", "-j", evidence]
@@ -84,6 +87,7 @@ def test_query_without_us(evidence: Path) -> None:
     assert "sesparse.chain" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_info(evidence: Path) -> None:
     done = tool("target-info", evidence)
     assert "<Disk type='sesparse' size=67108864>" in done.stdout
@@ -91,12 +95,14 @@ def test_info(evidence: Path) -> None:
     assert warnings_of(done.stderr) == []
 
 
+@pytest.mark.slow
 def test_fs_by_plugin_path(evidence: Path) -> None:
     """A file that is partly in the base and partly in the deltas."""
     done = tool("target-fs", *PLUGIN_PATH, "--", evidence, "cat", NOTES, DISSECT_SESPARSE_AUTOLOAD="0")
     assert hashlib.sha256(done.stdout.encode()).hexdigest() == make_vm.LIVE[NOTES]
 
 
+@pytest.mark.slow
 def test_fs_copies_all_live_files(evidence: Path, tmp_path: Path) -> None:
     """Each file that the running machine has, byte for byte."""
     out = tmp_path / "out"
@@ -107,6 +113,7 @@ def test_fs_copies_all_live_files(evidence: Path, tmp_path: Path) -> None:
     assert not set(make_vm.DELETED.values()) & found, "what the guest deleted is not there"
 
 
+@pytest.mark.slow
 def test_dd(evidence: Path, tmp_path: Path) -> None:
     """The whole disk, as the guest sees it; by ``--plugin-path``, which takes all positionals that follow it."""
     raw = tmp_path / "disk.raw"
@@ -116,6 +123,7 @@ def test_dd(evidence: Path, tmp_path: Path) -> None:
         assert raw.read_bytes() == chain.read(0, chain.size)
 
 
+@pytest.mark.slow
 def test_options_by_uri(tmp_path: Path) -> None:
     """A broken disk: refused by default, with the reason; opened where the user says so, with the finding."""
     path = target_fixtures.parent_missing(tmp_path / "vm")
@@ -126,6 +134,7 @@ def test_options_by_uri(tmp_path: Path) -> None:
     assert "parent-missing" in {record["code"] for record in records_of(done.stdout)}
 
 
+@pytest.mark.slow
 def test_real_extent(real_path: Path) -> None:
     """An extent that an ESXi host wrote, without its descriptor: what it has reads, what its parent had is told.
 

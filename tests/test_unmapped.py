@@ -39,6 +39,7 @@ def grains_of(run: UnmappedRun) -> list[Old]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", range(1, 9))
 @pytest.mark.parametrize("seed", range(2))
 def test_random_histories(tmp_path: Path, depth: int, seed: int) -> None:

@@ -83,6 +83,7 @@ def vm(tmp_path: Path) -> Path:
     return small_chain(folder, deltas=2).write()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_snapshot_list(vm: Path, way: Callable[[Path], None], capsys: pytest.CaptureFixture[str]) -> None:
     """By the command that an analyst runs, and in no time: a FIFO is never opened."""

@@ -40,6 +40,7 @@ def test_all_are_found() -> None:
     assert "dissect_sesparse" not in "".join([*SCRIPTS.values(), SHARED[0][1]]), "they need dissect alone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", SCRIPTS)
 def test_fault_is_still_there(tmp_path: Path, title: str) -> None:
     """One that fails because dissect is right now is good news: then take it out, and update the table of peers."""

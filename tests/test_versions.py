@@ -68,6 +68,7 @@ def test_paths_of_two_kinds_are_never_compared(tmp_path: Path) -> None:
     assert same_file(inside, Uncomparable(vfs, "/disk.vmdk"))
 
 
+@pytest.mark.slow
 def test_vm_in_a_zip(example_vm: Path, tmp_path: Path) -> None:
     """The archive is a path of the analyst's, what it holds is not."""
     with zipfile.ZipFile(tmp_path / "vm.zip", "w") as archive:
@@ -81,6 +82,7 @@ def test_vm_in_a_zip(example_vm: Path, tmp_path: Path) -> None:
 example_vm = target_fixtures.example_vm
 
 
+@pytest.mark.slow
 def test_without_the_sample_one_line(tmp_path: Path) -> None:
     """Not a skip for each test that needs it. Where all must run, they fail."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "real"]

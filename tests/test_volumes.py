@@ -43,6 +43,7 @@ def found_in(path: Path) -> list[Finding]:
         return list(filesystem_findings(chain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_kind_is_that_of_the_tool_that_made_it(name: str, tmp_path: Path) -> None:
     volume = formatted.formatted(name, tmp_path)
@@ -86,6 +87,7 @@ def test_kind_by_its_magic(name: str | None, offset: int, value: bytes) -> None:
     assert kind(bytes(volume)) == name
 
 
+@pytest.mark.slow
 def test_every_kind_that_dissect_opens_is_found_here(tmp_path: Path) -> None:
     """With what the distribution depends on, nothing is missing, and no finding is made up."""
     for name in ("NTFS", "FAT12", "FAT16", "FAT32", "ext", "XFS", "btrfs"):
@@ -94,6 +96,7 @@ def test_every_kind_that_dissect_opens_is_found_here(tmp_path: Path) -> None:
         assert found_in(disk_of(tmp_path / name, volume).write()) == [], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "what"), [("LUKS1", "encrypted (LUKS1)"), ("LUKS2", "encrypted (LUKS2)")])
 def test_encrypted(name: str, what: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (finding,) = found_in(disk_of(folder, formatted.formatted(name, tmp_path)).write())
@@ -218,6 +221,7 @@ def test_functions(unknown: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (finding.offset, finding.size, finding.depth) == (0, 4 * MIB, 0)
 
 
+@pytest.mark.slow
 def test_fleet(unknown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("dask", reason="dask is not installed")
     code = main(["fleet", "--functions", "files", "--workers", "1", "-o", str(tmp_path / "out"), str(unknown.parent)])
@@ -236,6 +240,7 @@ def test_older_state_alone(folder: Path) -> None:
     assert finding.depth == 1
 
 
+@pytest.mark.slow
 def test_reader_that_is_not_installed(folder: Path, tmp_path: Path) -> None:
     path = disk_of(folder, formatted.formatted("ext", tmp_path)).write()
     script = "import sys; sys.modules['dissect.extfs'] = None; from dissect_sesparse.cli import main; sys.exit(main())"

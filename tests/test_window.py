@@ -60,6 +60,7 @@ def test_a_window_is_what_a_table_covers(folder: Path) -> None:
     chain.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("sectors", [40000, 40001])
 def test_runs_tile_the_window(folder: Path, keep: bool, sectors: int) -> None:

@@ -21,6 +21,7 @@ from target_fixtures import NEWEST, example_vm, small_chain, snapshot_of  # noqa
 from dissect_sesparse import open_chain
 from dissect_sesparse.cli import main
 from dissect_sesparse.files.deleted import DeletedFile, Piece
+from dissect_sesparse.files.story import Naming
 from dissect_sesparse.recovery.file_times import set_times
 from dissect_sesparse.recovery.recover import Source, recover
 from dissect_sesparse.recovery.sparse_file import OutputFile
@@ -43,8 +44,11 @@ def lines_of(out: Path) -> list[dict]:
 # Names of our own
 
 
+MFT = Naming("mft", "likely", "its record")
+
+
 def deleted_file(path: Path, name: str, data: bytes, **more: object) -> DeletedFile:
-    fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "named_by": "mft"} | more
+    fields = {"volume": "v", "mtime": None, "btime": None, "inode": 1, "filesystem": "ntfs", "naming": MFT} | more
     pieces = [Piece(0, data, True)]
     return DeletedFile(link=path, path=name, size=len(data), proof="", pieces=lambda: iter(pieces), **fields)  # type: ignore[arg-type]
 
@@ -83,6 +87,7 @@ def planted(out: Path, name: str, link: Callable[[Path, Path], object], victim: 
     link(victim, out / f"{name}{partial}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "partial"),
     [
@@ -121,6 +126,7 @@ def test_nothing_is_written_through_what_was_planted(
     assert snapshot_of(example_vm.parent) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_no_folder_in_the_output_is_a_link(
     example_vm: Path,  # noqa: F811
@@ -171,6 +177,7 @@ def test_what_is_there_already_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"of someone else"
 
 
+@pytest.mark.slow
 def test_a_page_never_costs_a_file_beside_it(example_vm: Path, tmp_path: Path) -> None:  # noqa: F811
     """Its name until it is whole is one that nobody has."""
     (tmp_path / "report.html.partial").write_bytes(b"mine")
@@ -248,6 +255,7 @@ NONSENSE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recover.json", "report.json"])
 @pytest.mark.parametrize("kind", [*NONSENSE, "huge"])
 def test_nonsense(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str) -> None:
@@ -266,6 +274,7 @@ def test_nonsense(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recover.json", "report.json"])
 def test_wrong_types_within(folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each value in turn becomes one of another type."""
@@ -292,6 +301,7 @@ def test_wrong_types_within(folder: Path, tmp_path: Path, name: str, capsys: pyt
             shutil.copy(out / name, tmp_path / "last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"7\n", b'{"digest": 7}\n', bytes(1000), b"\xff" * 5000])
 @pytest.mark.parametrize("whole", [False, True])
 def test_nonsense_in_a_manifest(folder: Path, tmp_path: Path, content: bytes, *, whole: bool) -> None:
@@ -387,6 +397,7 @@ def outputs(out: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_files_are_added(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     """Into the folder of a recovery without: in the end it is as if they had been wanted at once."""
     out, at_once = tmp_path / "out", tmp_path / "at_once"
@@ -411,6 +422,7 @@ def test_files_are_added(example_vm: Path, tmp_path: Path, capsys: pytest.Captur
     assert snapshot_of(out) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["manifest.jsonl", "report.json", "web01-000002.raw"])
 def test_nothing_changed_is_added_to(
     example_vm: Path,  # noqa: F811
@@ -430,6 +442,7 @@ def test_nothing_changed_is_added_to(
     assert (out / name).read_bytes() == data
 
 
+@pytest.mark.slow
 def test_adding_is_broken_off_anywhere(
     example_vm: Path,  # noqa: F811
     tmp_path: Path,
