@@ -14,9 +14,11 @@ What was not looked at, or not to its end, is said behind the files by an error,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes, of_lost_subvolume
 from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_pieces
 from dissect_sesparse.files.deletion import deletion_between
 from dissect_sesparse.files.mft import NtfsView
@@ -24,7 +26,6 @@ from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
 from dissect_sesparse.files.story import Deletion, Naming
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file, fault_of_file
-from dissect_sesparse.files.versions import disks_below, volume_of
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
 from dissect_sesparse.time.time_window import TimeWindows
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dissect.target.filesystem import FilesystemEntry
-    from dissect.target.target import Target
 
     from dissect_sesparse.chain.chain import Chain
 
@@ -72,22 +72,6 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
             why = f"{states[0].name}: not all of its deleted files are told: {e or type(e).__name__}"
             warnings.missed(states[0].name, why)
     warnings.end()
-
-
-def mount_point(target: Target, disk: object, file: DeletedFile) -> str:
-    """Where in a target's file system the volume of a deleted file is, without a slash at the end.
-
-    A volume that the target has not, any more, is named as dissect called it.
-    """
-    for mount, fs in sorted(target.fs.mounts.items(), key=lambda each: (each[0].startswith("$"), len(each[0]))):
-        volume = volume_of(fs)
-        name = getattr(volume, "name", None)
-        place = getattr(volume, "offset", None)
-        if any(below is disk for below in disks_below(volume)) and (
-            place == file.place if file.place is not None else name == file.volume
-        ):
-            return f"/{mount.strip('/')}".rstrip("/")
-    return f"/$volumes$/{file.volume}" if len(target.filesystems) > 1 else ""
 
 
 # States
@@ -136,21 +120,17 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
     if len(states) == 1 and running is not None:
         return
     known: set[int] = set()
+    subvolumes = LiveSubvolumes()
     doubtful = listed = 0
-    if running is not None:
-        walk = FileWalk(running, warnings)
-        known.update(key for _, entry, info in walk if (key := Key(entry, info).key) is not None)
-        if not walk.whole:
-            why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
-            warnings.missed(running.name, why)
-            return
+    if running is not None and not _take_in(running, known, subvolumes, warnings):
+        return
     windows = TimeWindows(chain)
     for newer, state in zip((None, *states), states):
         if state is running:
             continue
         deletion = deletion_between(chain, windows, state.depth, newer.depth if newer is not None else None)
         doubt = doubt_of(state.fs, state.volume)
-        for path, entry, info in FileWalk(state, warnings):
+        for path, entry, info in FileWalk(state, warnings, subvolumes.lacks_top):
             key = Key(entry, info)
             if key.key in known and key.key is not None:
                 doubtful += not key.sure and not _has(running, path)
@@ -159,15 +139,32 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
                 continue
             if key.key is not None:
                 known.add(key.key)
+            if (lost := subvolumes.lacks(entry)) and subvolumes.keeps(entry, info):
+                continue
+            subvolumes.keep(entry, info)
             listed += 1
             if listed > MAX_FILES:
                 warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
             why = doubt or doubt_of_file(state.fs, entry)
-            yield _file(chain, state, path, entry, info, why, deletion, budget, warnings)
+            file = _file(chain, state, path, entry, info, why, deletion, budget, warnings)
+            yield replace(file, naming=of_lost_subvolume(file.naming)) if lost else file
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         warnings.missed(states[0].name, why)
+
+
+def _take_in(running: VolumeState, known: set[int], subvolumes: LiveSubvolumes, warnings: Warnings) -> bool:
+    """Take in what the running guest has, and whether that is all of it: else nothing tells which files are deleted."""
+    walk = FileWalk(running, warnings)
+    for _, entry, info in walk:
+        known.update(() if (key := Key(entry, info).key) is None else (key,))
+        subvolumes.keep(entry, info)
+    subvolumes.add(walk.subvolumes)
+    if not walk.whole:
+        why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
+        warnings.missed(running.name, why)
+    return walk.whole
 
 
 def _has(running: VolumeState | None, path: str) -> bool:

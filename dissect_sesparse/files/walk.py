@@ -6,11 +6,14 @@ import stat
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from dissect_sesparse.files.btrfs_subvolumes import entries, entry_named, subvolume_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dissect.target.filesystem import FilesystemEntry
 
+    from dissect_sesparse.files.btrfs_subvolumes import Identity
     from dissect_sesparse.files.not_looked import Warnings
     from dissect_sesparse.files.volumes import VolumeState
 
@@ -32,15 +35,15 @@ class Key:
         self.key = hash((self.inode, use)) if self.sure else self.inode
 
 
-def _use(entry: FilesystemEntry, info: Any) -> tuple[int, int, int] | None:
+def _use(entry: FilesystemEntry, info: Any) -> tuple[object, ...] | None:
     """What tells the uses of an inode apart: its generation and time of birth, where the file system has them.
 
     On btrfs also its subvolume: each numbers its inodes by itself, and a snapshot of one has the same as that.
     """
-    node = getattr(entry, "entry", None)
-    subvolume = getattr(getattr(node, "subvolume", None), "objectid", 0)
-    inode = getattr(node, "inode", None)
-    generation = next((getattr(inode, name) for name in ("i_generation", "di_gen") if hasattr(inode, name)), 0)
+    subvolume = subvolume_of(entry)
+    inode = getattr(getattr(entry, "entry", None), "inode", None)
+    names = ("i_generation", "di_gen") if subvolume is None else ("generation",)
+    generation = next((getattr(inode, name) for name in names if hasattr(inode, name)), 0)
     born = getattr(info, "st_birthtime_ns", None) or 0
     return (generation, born, subvolume) if generation or born else None
 
@@ -56,9 +59,6 @@ def time_of(nanoseconds: int | None) -> datetime | None:
 def entry_at(fs: Any, path: str) -> FilesystemEntry:
     """The file or folder of a path.
 
-    dissect.btrfs looks a name up by its hash alone, and gives the first file that has the same: there the folders
-    are listed.
-
     Raises:
         Exception: Whatever the file system raises; KeyError on btrfs if there is none.
     """
@@ -66,8 +66,7 @@ def entry_at(fs: Any, path: str) -> FilesystemEntry:
         return fs.get(path)
     entry = fs.get("/")
     for name in filter(None, path.split("/")):
-        node = entry.entry.listdir()[name]
-        entry = type(entry)(fs, f"{entry.path.rstrip('/')}/{name}", node)
+        entry = entry_named(entry, name)
     return entry
 
 
@@ -77,11 +76,17 @@ class FileWalk:
     Args:
         state: The file system.
         warnings: Gets what cannot be looked at.
+        comes_last: Which folders are gone into behind all others, if any.
     """
 
-    def __init__(self, state: VolumeState, warnings: Warnings):
+    def __init__(
+        self, state: VolumeState, warnings: Warnings, comes_last: Callable[[FilesystemEntry], bool] | None = None
+    ):
         self._state = state
         self._warnings = warnings
+        self._comes_last = comes_last or (lambda entry: False)
+        self.subvolumes: set[Identity] = set()
+        """Those of btrfs that were met so far."""
         self._folders: set[int] = set()
         self.whole = True
         """Whether all was looked at so far."""
@@ -104,13 +109,17 @@ class FileWalk:
                 continue
             if stat.S_ISREG(info.st_mode):
                 yield path, entry, info
-            elif stat.S_ISDIR(info.st_mode) and self._is_new(path, Key(entry, info).key or 0, len(todo)):
-                todo.append((path, self._entries(path, entry)))
+            elif stat.S_ISDIR(info.st_mode) and self._is_new(path, Key(entry, info).key or 0, path.count("/")):
+                todo.insert(0 if self._comes_last(entry) else len(todo), (path, self._entries(path, entry)))
         self._missed(f"more than {MAX_ENTRIES} files, the rest is not looked at")
 
     def _entries(self, path: str, folder: FilesystemEntry | None) -> Iterator[Any]:
         try:
-            return iter((folder or self._state.fs.get("/")).scandir())
+            folder = folder or self._state.fs.get("/")
+            if (subvolume := subvolume_of(folder)) is None:
+                return iter(folder.scandir())
+            self.subvolumes.add(subvolume)
+            return entries(folder)
         except Exception as e:  # as above
             self._failed(path, e)
             return iter(())

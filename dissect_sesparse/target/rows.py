@@ -6,7 +6,7 @@ The plugin asks for those of all disks of a target, the fleet for those of one d
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from dissect.target.exceptions import PluginError
@@ -193,10 +193,8 @@ class Rows:
             )
 
     def files(self, disk: SESparseContainer) -> Iterator[Record]:
-        from dissect_sesparse.files.file_systems import (  # only this reads file systems itself
-            deleted_files,
-            mount_point,
-        )
+        from dissect_sesparse.files.file_systems import deleted_files  # only this reads file systems itself
+        from dissect_sesparse.files.mounts import path_in_target
 
         for file in deleted_files(disk.chain, self._target.log.warning):
             recovered = measure(file)
@@ -204,7 +202,7 @@ class Rows:
                 FileRecord,
                 disk.chain,
                 file.link,
-                path=self._target.fs.path(f"{mount_point(self._target, disk, file)}/{file.path}"),
+                path=self._target.fs.path(path_in_target(self._target, disk, file, file.path)),
                 size=file.size,
                 recovered=recovered.size,
                 digest=recovered.digest,
@@ -258,19 +256,19 @@ class Rows:
         self, disk: SESparseContainer, older: DiskState, newer: DiskState, ranges: ChangedRanges
     ) -> Iterator[Record]:
         from dissect_sesparse.files.changed_files import changed_files
-        from dissect_sesparse.files.file_systems import mount_point
+        from dissect_sesparse.files.mounts import path_in_target
 
         after, before = (TimeWindows(state.chain).frozen_at(state.depth) for state in (older, newer))
         if after is not None and before is not None and after > before:  # back to an older state: nothing happened so
             after = before = None
         for found in changed_files(older, newer, ranges, self._target.log.warning):
-            mount = mount_point(self._target, disk, found)  # type: ignore[arg-type]  # it has a volume and a place
+            where = partial(path_in_target, self._target, disk, found)
             yield self._record(
                 ChangedFileRecord,
                 disk.chain,
                 found.link,
-                path=self._target.fs.path(f"{mount}/{found.path}"),
-                old_path=self._target.fs.path(f"{mount}/{found.old_path}") if found.old_path is not None else None,
+                path=self._target.fs.path(where(found.path)),
+                old_path=self._target.fs.path(where(found.old_path)) if found.old_path is not None else None,
                 size=found.size,
                 changed=found.changed,
                 state=found.state,
