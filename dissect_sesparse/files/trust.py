@@ -40,8 +40,8 @@ _EXT_EXTENTS, _EXT_INLINE_FILE = 0x80000, 0x10000000
 """EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL of an inode: else its blocks are a list (the same)."""
 _EXT_VALID, _EXT_ERROR = 0x0001, 0x0002
 """EXT4_VALID_FS, EXT4_ERROR_FS: unmounted cleanly, errors were met (the same)."""
-_EXT_INLINE_DATA = 0x8000
-"""EXT4_FEATURE_INCOMPAT_INLINE_DATA: small files and folders lie in their inodes. No distribution makes it by default."""
+_EXT_META_BG = 0x0010
+"""EXT4_FEATURE_INCOMPAT_META_BG: from ``s_first_meta_bg`` on, the descriptors of groups lie in the groups themselves."""
 _BTRFS_NODATACOW = 0x0002
 """BTRFS_INODE_NODATACOW: the bytes of a file are overwritten in place (Linux, include/uapi/linux/btrfs_tree.h)."""
 _LARGE_LOG = 64 << 20
@@ -55,9 +55,15 @@ def fault_of_reader(fs: Filesystem) -> str | None:
     """What is wrong with the reader of a file system; ``None`` where nothing is known to be. See ``docs/upstream.md``."""
     if fs.__type__ == "exfat":
         return "dissect reads the files of exFAT at wrong places (docs/upstream.md)"
-    if fs.__type__ == "ext" and fs.extfs.sb.s_feature_incompat & _EXT_INLINE_DATA:  # type: ignore[attr-defined]
-        return "dissect does not read all entries of the small folders of ext4 with inline data"
+    if fs.__type__ == "ext" and _has_spread_groups(fs.extfs):  # type: ignore[attr-defined]
+        return "dissect looks for the descriptors of its groups in one place, and meta_bg spreads them over the volume"
     return None
+
+
+def _has_spread_groups(extfs: Any) -> bool:
+    """Whether some descriptors of groups do not lie behind the superblock."""
+    behind = extfs.sb.s_first_meta_bg * (extfs.block_size // extfs._group_desc_size)
+    return bool(extfs.sb.s_feature_incompat & _EXT_META_BG) and extfs.groups_count > behind
 
 
 def fault_of_file(fs: Any, entry: Any) -> str:
