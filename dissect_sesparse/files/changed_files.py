@@ -1,8 +1,9 @@
 """Which files are new, changed or gone between two states of a disk.
 
 Both states are opened as dissect would open them, and their files are joined by inode and what tells the inode's uses apart,
-else by path: a file that was renamed is neither new nor gone. A file of both states is *changed* where its size or its bytes
-differ; what else is known of it (times, owner) does not count. Its bytes are only read where they can differ: where it lies
+else by path: a file that was renamed is neither new nor gone, nor is one that got or lost a hard link. What the file system
+keeps for itself as files (``$MFT``, ``$Bitmap``, ``$LogFile``, the change journal of NTFS) is no file of anybody: it is left
+out. A file of both states is *changed* where its size or its bytes differ; what else is known of it (times, owner) does not count. Its bytes are only read where they can differ: where it lies
 in a range that was changed, or elsewhere than before, or where dissect does not tell where it lies (small files inside a
 record, compressed files, volumes over several disks).
 """
@@ -17,6 +18,7 @@ from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 from dissect.ntfs.mft import MftRecord
 from dissect.util.stream import RunlistStream
 
+from dissect_sesparse.files.mft import is_system_file
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.trust import fault_of_file
 from dissect_sesparse.files.volumes import hidden, open_volumes
@@ -181,6 +183,7 @@ class _Pair:
         if not whole:
             self.warnings(f"{self.name}: not all files of the older state can be read: some may be told as new")
         there, all_there = self._listed(self.now)
+        before, after = ({key for key in paths.values() if key is not None} for paths in (left, there))
         for path in [path for path, key in there.items() if path in left and left[path] == key]:
             del left[path], there[path]
             yield from self._compared(path, path)
@@ -194,11 +197,13 @@ class _Pair:
         for path in [path for path in there if path in left]:
             del left[path], there[path]
             yield from self._compared(path, path)
-        for path in there:
-            yield from self._alone(self.now, path, "new")
+        for path, key in there.items():
+            if key not in before:  # else it is one more name of a file that was there
+                yield from self._alone(self.now, path, "new")
         if all_there:
-            for path in left:
-                yield from self._alone(self.then, path, "gone")
+            for path, key in left.items():
+                if key not in after:
+                    yield from self._alone(self.then, path, "gone")
         else:
             self.warnings(f"{self.name}: not all files of the newer state can be read: nothing tells which are gone")
 
@@ -209,6 +214,8 @@ class _Pair:
         walk = _Files(state, self.warnings)
         found: dict[str, Any] = {}
         for path, entry, info in walk:
+            if is_system_file(path, entry):
+                continue
             if len(found) >= MAX_FILES:
                 self.warnings.missed(self.name, f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
                 return found, False

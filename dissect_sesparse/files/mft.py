@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dissect.ntfs.ntfs import NTFS
+    from dissect.target.filesystem import FilesystemEntry
 
 MAX_RECORDS = 1 << 24
 """Of an MFT: 16 million files."""
@@ -39,6 +40,19 @@ _BATCH = 512
 """Records that are read together."""
 _HEADER = c_ntfs._FILE_RECORD_SEGMENT_HEADER
 _FLAGS: int = _HEADER.fields["Flags"].offset  # type: ignore[assignment]
+
+
+def is_system_file(path: str, entry: FilesystemEntry) -> bool:
+    """Whether a file is what NTFS keeps for itself, as ``$MFT``, ``$Bitmap``, ``$Extend/$UsnJrnl:$J``; none of another kind is.
+
+    Args:
+        path: From the root of its file system, with a slash before it.
+        entry: The file.
+    """
+    record = getattr(entry, "entry", None)
+    return isinstance(record, MftRecord) and (
+        (record.segment is not None and record.segment < FIRST_FILE) or path.lower().startswith("/$extend/")
+    )
 
 
 @dataclass(frozen=True)
