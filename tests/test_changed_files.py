@@ -16,8 +16,11 @@ from target_fixtures import NEWEST, small_chain, tool
 
 from dissect_sesparse import open_chain
 from dissect_sesparse.files import changed_files as module
-from dissect_sesparse.files.changed_files import ChangedFile, ChangedRanges, changed_files
-from dissect_sesparse.files.not_looked import NotAllLookedAtError
+from dissect_sesparse.files import file_table, walk
+from dissect_sesparse.files.changed_files import ChangedFile, changed_files
+from dissect_sesparse.files.changed_ranges import ChangedRanges
+from dissect_sesparse.files.not_looked import NotAllLookedAtError, Warnings
+from dissect_sesparse.files.volumes import open_volumes
 from dissect_sesparse.time.changes import DiskState, changes
 
 if TYPE_CHECKING:
@@ -211,7 +214,7 @@ def test_older_state_that_cannot_be_read(folder: Path) -> None:
 
 
 def test_too_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FILES", 3)
+    monkeypatch.setattr(file_table, "MAX_FILES", 3)
     warnings: list[str] = []
     with chain_of("ext4", folder) as chain:
         found = told(chain, 2, 1, warnings)
@@ -248,3 +251,26 @@ def test_command_line(example: Path) -> None:
     done = tool("target-query", example, "-f", "sesparse.changes", "--to", "after patch", "--files", "-s")
     lines = [line for line in done.stdout.splitlines() if "<virtualization/vmware/sesparse/changed_file " in line]
     assert any("exfil.zip" in line and "state='new'" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs"])
+def test_no_file_is_looked_up_by_its_path(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk met it: a folder of many files would be gone through again for each of them."""
+    with chain_of(kind, folder) as chain:
+        monkeypatch.setattr(walk, "entry_at", lambda fs, path: pytest.fail(f"{path} is looked up"))
+        assert by_state(told(chain, 2, 0)) == oracle(kind, 2, 0)
+
+
+@pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs"])
+def test_what_a_number_leads_to(folder: Path, kind: str) -> None:
+    """It is the very file: path, size and bytes."""
+    with chain_of(kind, folder) as chain:
+        (state, *_) = open_volumes(chain, 0).states
+        met = 0
+        for path, entry, info in walk.FileWalk(state, Warnings(lambda message: None, "vm")):
+            again = walk.reopened(state.fs, path, walk.number_of(entry, info))
+            assert again.lstat().st_ino == info.st_ino
+            assert (again.path, again.lstat().st_size) == (entry.path, info.st_size)
+            assert again.open().read(100_000) == entry.open().read(100_000)
+            met += 1
+        assert met > 2

@@ -14,31 +14,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
-from dissect.ntfs.mft import MftRecord
-from dissect.util.stream import RunlistStream
-
-from dissect_sesparse.files.mft import is_system_file
+from dissect_sesparse.files.file_table import FileTable, printable_path, valid_length
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.trust import fault_of_file
 from dissect_sesparse.files.volumes import hidden, open_volumes
-from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
-from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
+from dissect_sesparse.files.walk import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
     from datetime import datetime
 
     from dissect_sesparse.chain.link import Link
+    from dissect_sesparse.files.changed_ranges import ChangedRanges
+    from dissect_sesparse.files.file_table import FileRow
     from dissect_sesparse.files.volumes import Opened, VolumeState
-    from dissect_sesparse.time.changes import Change, DiskState
+    from dissect_sesparse.time.changes import DiskState
 
-MAX_FILES = 5_000_000
-"""Files of a file system that are compared: a GB of memory."""
 _CHUNK = 1024 * 1024
-
-FileRuns = list[tuple[int, int]]
-"""Start and end of each piece of a file on the disk, in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +56,12 @@ class ChangedFile:
     filesystem: str
 
 
-class ChangedRanges:
-    """The ranges of a disk that were changed; :attr:`whole` is false where they were too many to be kept."""
-
-    def __init__(self) -> None:
-        self._ranges = Ranges()
-        self.whole = True
-
-    def add(self, change: Change) -> None:
-        try:
-            self._ranges.add(change.offset, change.offset + change.size)
-        except TooManyRangesError:
-            self.whole = False
-
-    def within(self, runs: FileRuns | None) -> int | None:
-        """Bytes of some runs that were changed; ``None`` where that is not known."""
-        if runs is None or not self.whole:
-            return None
-        try:
-            return sum(end - start for run in runs for start, end, inside in self._ranges.split(*run) if inside)
-        except TooManyRangesError:
-            self.whole = False
-            return None
-
-
 def changed_files(
-    older: DiskState, newer: DiskState, ranges: ChangedRanges, warn: Callable[[str], None]
+    older: DiskState,
+    newer: DiskState,
+    ranges: ChangedRanges,
+    warn: Callable[[str], None],
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[ChangedFile]:
     """The files that differ between two states of a disk, those of each file system together.
 
@@ -98,6 +70,7 @@ def changed_files(
         newer: The state to get to.
         ranges: What was changed between them.
         warn: Gets what is not told, and why.
+        progress: Gets, now and then, how many files more were looked at.
 
     Raises:
         NotAllLookedAtError: Behind the last file, if there are volumes that were not looked at.
@@ -114,12 +87,12 @@ def changed_files(
         elif why := hidden(now, before.unopened):
             warnings.missed(now.name, f"{now.name}: nothing tells which of its files are new: {why}")
             continue
-        yield from _safely(_Pair(older, newer, then, now, ranges, warnings))
+        yield from _safely(_Pair(older, newer, then, now, ranges, warnings, progress))
     for then in left:
         if why := hidden(then, after.unopened):
             warnings.missed(then.name, f"{then.name}: nothing tells which of its files are gone: {why}")
         else:
-            yield from _safely(_Pair(older, newer, then, None, ranges, warnings))
+            yield from _safely(_Pair(older, newer, then, None, ranges, warnings, progress))
     warnings.end()
 
 
@@ -143,25 +116,6 @@ def _safely(pair: _Pair) -> Iterator[ChangedFile]:
         pair.warnings.missed(pair.name, f"{pair.name}: not all of its changed files are told: {e or type(e).__name__}")
 
 
-class _Files(FileWalk):
-    """All regular files. Records of NTFS that have no unnamed stream (``$Secure``) are none, and not missing."""
-
-    def _failed(self, path: str, error: Exception, entry: Any = None) -> None:
-        if not _has_no_content(entry):
-            super()._failed(path, error, entry)
-
-
-def _has_no_content(entry: Any) -> bool:
-    """Whether an entry is a record of NTFS that was read, is no folder and has no unnamed stream of data."""
-    record = getattr(entry, "entry", None)
-    if not isinstance(record, MftRecord):
-        return False
-    try:
-        return not record.is_dir() and not record.attributes.find("", ATTRIBUTE_TYPE_CODE.DATA)
-    except Exception:  # a record that dissect.ntfs cannot read is one that failed
-        return False
-
-
 @dataclass
 class _Pair:
     """A file system in both states; ``None`` where it is in one of them only."""
@@ -172,6 +126,7 @@ class _Pair:
     now: VolumeState | None
     ranges: ChangedRanges
     warnings: Warnings
+    progress: Callable[[int], None] | None
 
     @property
     def name(self) -> str:
@@ -179,118 +134,95 @@ class _Pair:
 
     def files(self) -> Iterator[ChangedFile]:
         """Join by name and identity first, then by identity (renamed), then by name (made anew); the rest is new or gone."""
-        left, whole = self._listed(self.then)  # of the older state, what is not met yet
-        if not whole:
+        before, now = (
+            FileTable(state, self.ranges, self.warnings, self.progress) if state is not None else None
+            for state in (self.then, self.now)
+        )
+        if before is not None and not before.whole:
             self.warnings(f"{self.name}: not all files of the older state can be read: some may be told as new")
-        there, all_there = self._listed(self.now)
-        before, after = ({key for key in paths.values() if key is not None} for paths in (left, there))
-        for path in [path for path, key in there.items() if path in left and left[path] == key]:
-            del left[path], there[path]
-            yield from self._compared(path, path)
-        of_key: dict[Any, list[str]] = {}
-        for path, key in left.items():
-            of_key.setdefault(key, []).append(path)
-        for path in [path for path, key in there.items() if key is not None and of_key.get(key)]:
-            old = of_key[there.pop(path)].pop(0)
-            del left[old]
-            yield from self._compared(old, path)
-        for path in [path for path in there if path in left]:
-            del left[path], there[path]
-            yield from self._compared(path, path)
-        for path, key in there.items():
-            if key not in before:  # else it is one more name of a file that was there
-                yield from self._alone(self.now, path, "new")
-        if all_there:
-            for path, key in left.items():
-                if key not in after:
-                    yield from self._alone(self.then, path, "gone")
+        left = dict(before.rows) if before is not None else {}  # of the older state, what is not met yet
+        there = dict(now.rows) if now is not None else {}
+        for old, path in _joined(left, there):
+            assert before is not None
+            assert now is not None
+            yield from self._compared(before, now, old, path)
+        known = _keys(before)
+        for path, row in there.items():
+            if now is not None and row.key not in known:  # else it is one more name of a file that was there
+                yield self._changed_file(now, path, "new", path)
+        if now is None or now.whole:
+            known = _keys(now)
+            for path, row in left.items():
+                if before is not None and row.key not in known:
+                    yield self._changed_file(before, path, "gone", path)
         else:
             self.warnings(f"{self.name}: not all files of the newer state can be read: nothing tells which are gone")
 
-    def _listed(self, state: VolumeState | None) -> tuple[dict[str, Any], bool]:
-        """The path of each file, with what it is the same by where anything tells that; and whether these are all."""
-        if state is None:
-            return {}, True
-        walk = _Files(state, self.warnings)
-        found: dict[str, Any] = {}
-        for path, entry, info in walk:
-            if is_system_file(path, entry):
-                continue
-            if len(found) >= MAX_FILES:
-                self.warnings.missed(self.name, f"{self.name}: more than {MAX_FILES} files, the rest is not looked at")
-                return found, False
-            key = Key(entry, info)
-            stream = path.rpartition("/")[2].partition(":")[2]  # of NTFS: it shares the record of its file
-            found[path] = (key.key, stream) if key.sure else None
-        return found, walk.whole
-
-    def _compared(self, old: str, path: str) -> Iterator[ChangedFile]:
-        """A file of both states, if it differs."""
-        assert self.then is not None
-        assert self.now is not None
-        try:
-            older, newer = entry_at(self.then.fs, old), entry_at(self.now.fs, path)
-            info, size = newer.lstat(), older.lstat().st_size
-            if fault := fault_of_file(self.then.fs, older) or fault_of_file(self.now.fs, newer):
-                raise ValueError(fault)
-            runs = _runs(newer, self.now)
-            changed = self.ranges.within(runs)
-            untouched = runs is not None and changed == 0 and runs == _runs(older, self.then) and _alike(older, newer)
-            same = size == info.st_size and (untouched or _equal(older, newer, size))
-        except Exception as e:  # whatever the file system trips over
-            self.warnings(f"{self.name}: whether {path} was changed cannot be told: {e or type(e).__name__}")
-            return
+    def _compared(self, before: FileTable, now: FileTable, old: str, path: str) -> Iterator[ChangedFile]:
+        """A file of both states, if it differs. It is only opened where its bytes may."""
+        older, newer = before.rows[old], now.rows[path]
+        same = older.size == newer.size
+        if same and not newer.is_untouched_since(older):
+            try:
+                same = _are_equal(before, now, old, path)
+            except Exception as e:  # whatever the file system trips over
+                self.warnings(f"{self.name}: whether {path} was changed cannot be told: {e or type(e).__name__}")
+                return
         if not same:
-            yield self._changed_file(self.now, path, info, "changed", changed, old)
+            yield self._changed_file(now, path, "changed", old)
         elif old != path:
-            yield self._changed_file(self.now, path, info, "renamed", changed, old)
+            yield self._changed_file(now, path, "renamed", old)
 
-    def _alone(self, state: VolumeState | None, path: str, what: str) -> Iterator[ChangedFile]:
-        assert state is not None
-        try:
-            entry = entry_at(state.fs, path)
-            yield self._changed_file(state, path, entry.lstat(), what, self.ranges.within(_runs(entry, state)), path)
-        except Exception as e:  # as above
-            self.warnings(f"{self.name}: {path} is {what}, and cannot be looked at: {e or type(e).__name__}")
-
-    def _changed_file(
-        self, state: VolumeState, path: str, info: Any, what: str, changed: int | None, old: str
-    ) -> ChangedFile:
+    def _changed_file(self, table: FileTable, path: str, what: str, old: str) -> ChangedFile:
+        state, row = table.state, table.rows[path]
         return ChangedFile(
             link=(self.older if state is self.then else self.newer).links[0],
             volume=state.name,
             place=state.place,
-            path=_printable(path),
-            old_path=_printable(old) if old != path else None,
-            size=max(0, min(info.st_size, (1 << 63) - 1)),
-            changed=changed,
+            path=printable_path(path),
+            old_path=printable_path(old) if old != path else None,
+            size=max(0, min(row.size, (1 << 63) - 1)),
+            changed=row.changed,
             state=what,
-            mtime=time_of(getattr(info, "st_mtime_ns", None)),
-            inode=info.st_ino or None,
+            mtime=time_of(row.mtime),
+            inode=row.inode,
             filesystem=state.fs.__type__,
         )
 
 
-def _printable(path: str) -> str:
-    return path.strip("/").encode("utf-8", "backslashreplace").decode()
+def _keys(table: FileTable | None) -> set[Hashable]:
+    """What the files of a state are the same by."""
+    return {row.key for row in table.rows.values() if row.key is not None} if table is not None else set()
 
 
-def _runs(entry: Any, state: VolumeState | None) -> FileRuns | None:
-    """Where on the disk a file lies, as far as dissect tells it."""
-    if state is None or state.place is None:
-        return None
-    try:
-        fh = entry.open()
-    except Exception:  # then it is not known
-        return None
-    if type(fh) is not RunlistStream:
-        return None
-    size = fh.block_size
-    return [
-        (state.place + start * size, state.place + (start + count) * size)
-        for start, count in fh.runlist
-        if start is not None
-    ]
+def _joined(left: dict[str, FileRow], there: dict[str, FileRow]) -> Iterator[tuple[str, str]]:
+    """The old and the new path of each file of both states, which are taken out of what is left of these."""
+    for path in [path for path, row in there.items() if path in left and left[path].key == row.key]:
+        del left[path], there[path]
+        yield path, path
+    of_key: dict[Hashable, list[str]] = {}
+    for path, row in left.items():
+        of_key.setdefault(row.key, []).append(path)
+    for path in [path for path, row in there.items() if row.key is not None and of_key.get(row.key)]:
+        old = of_key[there.pop(path).key].pop(0)
+        del left[old]
+        yield old, path
+    for path in [path for path in there if path in left]:
+        del left[path], there[path]
+        yield path, path
+
+
+def _are_equal(before: FileTable, now: FileTable, old: str, path: str) -> bool:
+    """Whether a file of one size in both states has the same bytes.
+
+    Raises:
+        Exception: Whatever the file system raises.
+        ValueError: If its reader may give wrong bytes of it.
+    """
+    older, newer = before.entry(old), now.entry(path)
+    if fault := fault_of_file(before.state.fs, older) or fault_of_file(now.state.fs, newer):
+        raise ValueError(fault)
+    return _equal(older, newer, now.rows[path].size)
 
 
 def _written(data: bytes, start: int, valid: int | None) -> bytes:
@@ -299,23 +231,9 @@ def _written(data: bytes, start: int, valid: int | None) -> bytes:
     return data[:kept] + bytes(len(data) - kept)
 
 
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two files have their holes at the same places, and the same part of them was ever written."""
-    return a.open().runlist == b.open().runlist and _valid(a) == _valid(b)
-
-
-def _valid(entry: Any) -> int | None:
-    """Bytes of a file on NTFS that were ever written; ``None``: all. The rest is zeros, whatever dissect reads there."""
-    record = getattr(entry, "entry", None)
-    if not isinstance(record, MftRecord):
-        return None
-    stream = record.attributes.find(entry.ads or "", ATTRIBUTE_TYPE_CODE.DATA)[0].header
-    return None if stream.resident else stream.header.Form.Nonresident.ValidDataLength
-
-
 def _equal(a: Any, b: Any, size: int) -> bool:
     one, other = a.open(), b.open()
-    limits = _valid(a), _valid(b)
+    limits = valid_length(a), valid_length(b)
     for start in range(0, size, _CHUNK):
         data, others = (_written(fh.read(_CHUNK), start, valid) for fh, valid in zip((one, other), limits))
         if data != others:

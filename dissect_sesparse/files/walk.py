@@ -70,6 +70,40 @@ def entry_at(fs: Any, path: str) -> FilesystemEntry:
     return entry
 
 
+Number = int | tuple[int, int]
+"""Of a file: that of its inode or MFT record; on btrfs behind that of its subvolume."""
+
+
+def number_of(entry: FilesystemEntry, info: Any) -> Number:
+    """What :func:`reopened` takes."""
+    subvolume = getattr(getattr(entry, "entry", None), "subvolume", None)
+    return info.st_ino if subvolume is None else (subvolume.objectid, info.st_ino)
+
+
+def reopened(fs: Any, path: str, number: Number) -> FilesystemEntry:
+    """A file that a walk met, without its path being looked up again where its number leads to it.
+
+    Args:
+        fs: The file system as dissect opened it.
+        path: Of the file.
+        number: See :func:`number_of`.
+
+    Raises:
+        Exception: Whatever the file system raises.
+    """
+    kind = fs.__type__
+    node: Any = None
+    if kind == "ntfs":
+        node = fs.ntfs.mft.get(number)
+    elif kind == "ext":
+        node = fs.extfs.get_inode(number)
+    elif kind == "xfs":
+        node = fs.xfs.get_inode(number)
+    elif kind == "btrfs" and isinstance(number, tuple):
+        node = fs.btrfs.open_subvolume(number[0]).inode(number[1])
+    return entry_at(fs, path) if node is None else type(fs.get("/"))(fs, path, node)
+
+
 class FileWalk:
     """All regular files of a file system: path, entry and what stat tells. Loops and depth are bounded.
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.chain.link import Link
     from dissect_sesparse.extent.entry import Run
-    from dissect_sesparse.files.changed_files import ChangedRanges
+    from dissect_sesparse.files.changed_ranges import ChangedRanges
     from dissect_sesparse.target.container import SESparseContainer
     from dissect_sesparse.time.changes import DiskState
     from dissect_sesparse.trimmed.content import Content
@@ -226,7 +226,7 @@ class Rows:
     def changes(
         self, disk: SESparseContainer, older: DiskState, newer: DiskState, *, compare: bool, files: bool
     ) -> Iterator[Record]:
-        from dissect_sesparse.files.changed_files import ChangedRanges
+        from dissect_sesparse.files.changed_ranges import ChangedRanges
 
         ranges = ChangedRanges()
 
