@@ -4,6 +4,7 @@ Each state is opened as dissect would open it, see ``volumes``. A file system is
 or UUID, and where it has none by its place.
 
 - NTFS: see ``evidence.ntfs_files``.
+- ext: see ``files.ext_files``.
 - All others that dissect mounts: the inode of a deleted file is gone, so older states are asked for files that the running
   guest does not have. A file is the same by its inode and what tells that inode's uses apart, and where nothing does by inode
   or path: a file that was renamed is not deleted, and where a doubt remains a file is not told. Their bytes are those of the
@@ -16,30 +17,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes, of_lost_subvolume
-from dissect_sesparse.files.deleted import Budget, DeletedFile, Piece, read_pieces
+from dissect_sesparse.files.deleted import Budget, DeletedFile
 from dissect_sesparse.files.deletion import deletion_between
+from dissect_sesparse.files.ext_files import ext_deleted_files
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
-from dissect_sesparse.files.story import Deletion, Naming
-from dissect_sesparse.files.trust import doubt_of, doubt_of_file, fault_of_file
+from dissect_sesparse.files.state_file import MAX_FILES, file_of_state, has_path
+from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
-from dissect_sesparse.files.walk import FileWalk, Key, entry_at, time_of
+from dissect_sesparse.files.walk import FileWalk, Key
 from dissect_sesparse.time.time_window import TimeWindows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dissect.target.filesystem import FilesystemEntry
-
     from dissect_sesparse.chain.chain import Chain
-
-MAX_FILES = 1_000_000
-"""Deleted files of a file system."""
-_UNIT = 512
 
 
 def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[DeletedFile]:
@@ -66,6 +62,8 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
                     for s in states
                 ]
                 yield from ntfs_deleted_files(chain, views, states[0].name, budget, warnings)
+            elif states[0].fs.__type__ == "ext":
+                yield from ext_deleted_files(chain, states, budget, warnings)
             else:
                 yield from _gone(chain, states, budget, warnings)
         except Exception as e:  # one broken file system never costs the others
@@ -133,9 +131,9 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
         for path, entry, info in FileWalk(state, warnings, subvolumes.lacks_top):
             key = Key(entry, info)
             if key.key in known and key.key is not None:
-                doubtful += not key.sure and not _has(running, path)
+                doubtful += not key.sure and not has_path(running, path)
                 continue
-            if not key.sure and _has(running, path):
+            if not key.sure and has_path(running, path):
                 continue
             if key.key is not None:
                 known.add(key.key)
@@ -147,7 +145,7 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
                 warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
             why = doubt or doubt_of_file(state.fs, entry)
-            file = _file(chain, state, path, entry, info, why, deletion, budget, warnings)
+            file = file_of_state(chain, state, (path, entry, info), why, deletion, budget, warnings)
             yield replace(file, naming=of_lost_subvolume(file.naming)) if lost else file
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
@@ -165,58 +163,3 @@ def _take_in(running: VolumeState, known: set[int], subvolumes: LiveSubvolumes, 
         why = f"{running.name}: as not all of its files can be read, nothing tells which are deleted"
         warnings.missed(running.name, why)
     return walk.whole
-
-
-def _has(running: VolumeState | None, path: str) -> bool:
-    """Whether the running guest has a file of that path."""
-    try:
-        return running is not None and entry_at(running.fs, path) is not None
-    except Exception:  # it has not, or it cannot be told where it should be
-        return False
-
-
-def _file(
-    chain: Chain,
-    state: VolumeState,
-    path: str,
-    entry: FilesystemEntry,
-    info: Any,
-    doubt: str,
-    deletion: Deletion,
-    budget: Budget,
-    warnings: Warnings,
-) -> DeletedFile:
-    size, has_it = info.st_size, f"its file system as of {chain.links[state.depth].name} has it"
-    fault = fault_of_file(state.fs, entry) if size else ""
-
-    def read(offset: int, length: int) -> bytes:
-        fh = entry.open()  # anew: a stream that raised is where nobody knows
-        fh.seek(offset)
-        return fh.read(length)
-
-    def pieces() -> Iterator[Piece]:
-        if 0 <= size <= chain.size and not fault:
-            read_back = read_pieces(read, 0, size, _UNIT, lambda error: None)
-            yield from budget.of((Piece(offset, data, not doubt) for offset, data in read_back), path)
-
-    if not 0 <= size <= chain.size:
-        warnings(f"{path}: a file of {size} bytes on a disk of {chain.size}: it is not recovered")
-    return DeletedFile(
-        link=chain.links[state.depth],
-        volume=state.name,
-        path=path.strip("/").encode("utf-8", "backslashreplace").decode(),
-        size=max(0, min(size, (1 << 63) - 1)),
-        mtime=time_of(getattr(info, "st_mtime_ns", None)),
-        btime=time_of(getattr(info, "st_birthtime_ns", None)),
-        atime=time_of(getattr(info, "st_atime_ns", None)),
-        inode=info.st_ino or None,
-        filesystem=state.fs.__type__,
-        naming=Naming("snapshot", "likely" if doubt else "proven", f"{has_it}; {doubt}" if doubt else has_it),
-        deletion=deletion,
-        proof=f"{has_it.removesuffix('it')}them",
-        pieces=pieces,
-        doubt=doubt,
-        lost=fault,
-        known=size > 0 or not doubt,
-        place=state.place,
-    )
