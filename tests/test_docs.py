@@ -327,7 +327,7 @@ def test_functions_of_the_reference() -> None:
 
 def test_options_of_the_reference() -> None:
     documented = {codes_in(row[0])[0]: row for row in rows(section("Options of a disk")) if codes_in(row[0])}
-    assert set(documented) == {*CHOICES, "parent"}
+    assert set(documented) == {*CHOICES, "parent", "state"}
     for option, (default, *_) in CHOICES.items():
         _, variable, values, *_ = documented[option]
         assert codes_in(variable) == [PREFIX + option.upper()]

@@ -198,14 +198,14 @@ def test_container_that_cannot_be_imported_is_told(example_vm: Path, error: str)
 # One name of dissect is gone
 
 PIECES = (
-    "container SESparseContainer", "loader SESparseVmLoader", "loader SESparseSnapshotLoader", "scheme sesparse://",
+    "container SESparseContainer", "loader SESparseVmLoader", "loader SESparseSnapshotLoader", "loader SESparseLoader", "scheme sesparse://",
     "functions sesparse.*", "snapshots as children", "filesystem.open", "DiskCollection.apply", "VolumeCollection.apply",
     "Target.apply",
 )  # fmt: skip
 GONE = {
     "del container.CONTAINERS": {"container SESparseContainer"},
     "del container.register": set(),
-    "del loader.LOADERS": {"loader SESparseVmLoader", "loader SESparseSnapshotLoader"},
+    "del loader.LOADERS": {"loader SESparseVmLoader", "loader SESparseSnapshotLoader", "loader SESparseLoader"},
     "del loader.LOADERS_BY_SCHEME": {"scheme sesparse://"},
     "del lazy.import_lazy": set(),
     "del filesystem.open": {"filesystem.open"},

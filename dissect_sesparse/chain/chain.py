@@ -15,7 +15,7 @@ from dissect_sesparse.chain.walk import MAX_DEPTH, Step, Walk
 from dissect_sesparse.chain.window import Resolver, Window, lane_size
 from dissect_sesparse.extent.base import MissingExtent
 from dissect_sesparse.extent.entry import merged
-from dissect_sesparse.source.errors import FileError
+from dissect_sesparse.source.errors import FileError, OptionError
 from dissect_sesparse.source.file import MAX_DESCRIPTOR_SIZE, EvidenceFile
 from dissect_sesparse.source.folder import Folder
 from dissect_sesparse.source.options import Options
@@ -164,6 +164,14 @@ def open_chain(
         SESparseError: If it cannot be opened. Nothing else is raised, whatever the evidence holds.
     """
     options = options or Options.collect(keywords)
+    if options.state is not None:
+        raise OptionError(
+            "a chain is opened as it is",
+            field="option state",
+            value=options.state,
+            expected="none",
+            advice="open the descriptor of that state, or the container",
+        )
     file, path = open_source(source)
     try:
         if not is_sesparse(file) and not was_sesparse(path, file.read_some(0, MAX_DESCRIPTOR_SIZE)):

@@ -24,6 +24,7 @@ class Options:
         unreadable: ``error``: bytes that cannot be had raise; ``zero``: they read as zeros and are findings.
         journal: ``replay`` a dirty extent's journal in memory, or ``ignore`` it.
         salvage: Rebuild a destroyed header or destroyed tables.
+        state: The disk as a link or a snapshot of this name froze it; only a keyword, and in a URI.
         parent: The parent of the one link of the chain whose own parent cannot be found, or that has no descriptor.
     """
 
@@ -32,6 +33,7 @@ class Options:
     journal: str = "replay"
     salvage: bool = False
     parent: Path | None = None
+    state: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -44,23 +46,24 @@ class Options:
 
         Args:
             sources: Names and values, such as keywords and the query of a URI. ``None`` counts as absent.
-            environ: Where the variables ``DISSECT_SESPARSE_<NAME>`` are looked up (not ``PARENT``: it is a disk's own).
+            environ: Where the variables ``DISSECT_SESPARSE_<NAME>`` are looked up (not ``PARENT`` and ``STATE``: these are a disk's own).
 
         Raises:
             OptionError: For a name or a value that does not exist.
         """
-        names = [field.name for field in fields(cls)]
-        if unknown := [name for source in sources for name in source if name not in names]:
-            raise OptionError(field="option", value=unknown[0], expected=f"one of {', '.join(names)}")
+        if unknown := [name for source in sources for name in source if name not in OPTION_NAMES]:
+            raise OptionError(field="option", value=unknown[0], expected=f"one of {', '.join(OPTION_NAMES)}")
         variables = {name: environ.get(PREFIX + name.upper()) or None for name in CHOICES}
         values = {}
-        for name in names:
+        for name in OPTION_NAMES:
             found = (source[name] for source in (*sources, variables) if source.get(name) is not None)
             if (value := next(found, None)) is not None:
                 values[name] = _convert(name, value)
         return cls(**values)
 
 
+OPTION_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Options))
+"""As keywords, and in a URI."""
 CHOICES: dict[str, tuple[object, ...]] = {
     "view": ("guest", "residual"),
     "unreadable": ("error", "zero"),

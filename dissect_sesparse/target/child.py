@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dissect.target.target import Target
 
-    from dissect_sesparse.time.states import FrozenDisk
+    from dissect_sesparse.time.states import FrozenDisk, FrozenState
 
 
 def snapshot_at(path: Path) -> SnapshotFile | None:
@@ -52,44 +52,57 @@ class SESparseSnapshotLoader(Loader):
         return snapshot_at(path) is not None
 
     def map(self, target: Target) -> None:
-        target.props[CHILD_OF] = self.parent
-        for note in self.state.notes:
-            target.log.warning("%s: %s", self.state.name, note)
-        reasons = []
-        with_options = URI_OPTIONS.set(inherited_options(self.parent))
-        try:
-            for disk in self.state.disks:
-                try:
-                    target.disks.add(self._open(disk))
-                except Exception as e:
-                    reasons.append(f"{disk.node} {disk.path.name}: {reason_of(e)}")
-                    target.log.error("Disk left out: %s", reasons[-1])  # noqa: TRY400
-                    target.log.debug("", exc_info=e)
-        finally:
-            URI_OPTIONS.reset(with_options)
-        if not len(target.disks.entries):
-            raise LoaderError(f"No disk of snapshot {self.state.name} can be opened: {'; '.join(reasons)}")
-        if disks := sesparse_disks(target):
-            disks[0].notes += [
-                Finding(
-                    "snapshot-list-mismatch", "warning", f"{self.state.name}: {note}", 0, disks[0].chain.links[0].path
-                )
-                for note in self.state.notes
-            ]
+        map_state(target, self.parent, self.state)
 
-    def _open(self, disk: FrozenDisk) -> container.Container:
-        """The container of a disk: ours for each link of a chain of ours, so that its base is read by the same rules."""
-        links = {identity(link.path) for ours in sesparse_disks(self.parent) for link in ours.chain.links}
-        opening = opening_of(self.parent, disk.path)
-        within = WITHIN.set(opening.within)
-        try:
-            if identity(disk.path) in links:
-                return SESparseContainer(disk.path, parent=opening.parent)
-            named = {"parent": str(opening.parent)} if opening.parent is not None else {}
-            with_parent = URI_OPTIONS.set({**URI_OPTIONS.get(), **named})
+
+def map_state(target: Target, parent: Target, state: FrozenState) -> None:
+    """Give a target the disks of a state of another one.
+
+    Args:
+        target: Gets them.
+        parent: The machine as it runs, which stays open.
+        state: Of that.
+
+    Raises:
+        LoaderError: If no disk of it can be opened.
+    """
+    target.props[CHILD_OF] = parent
+    for note in state.notes:
+        target.log.warning("%s: %s", state.name, note)
+    reasons = []
+    with_options = URI_OPTIONS.set(inherited_options(parent))
+    try:
+        for disk in state.disks:
             try:
-                return container.open(disk.path)
-            finally:
-                URI_OPTIONS.reset(with_parent)
+                target.disks.add(_opened(parent, disk))
+            except Exception as e:
+                reasons.append(f"{disk.node} {disk.path.name}: {reason_of(e)}")
+                target.log.error("Disk left out: %s", reasons[-1])  # noqa: TRY400
+                target.log.debug("", exc_info=e)
+    finally:
+        URI_OPTIONS.reset(with_options)
+    if not len(target.disks.entries):
+        raise LoaderError(f"No disk of snapshot {state.name} can be opened: {'; '.join(reasons)}")
+    if disks := sesparse_disks(target):
+        disks[0].notes += [
+            Finding("snapshot-list-mismatch", "warning", f"{state.name}: {note}", 0, disks[0].chain.links[0].path)
+            for note in state.notes
+        ]
+
+
+def _opened(parent: Target, disk: FrozenDisk) -> container.Container:
+    """The container of a disk: ours for each link of a chain of ours, so that its base is read by the same rules."""
+    links = {identity(link.path) for ours in sesparse_disks(parent) for link in ours.chain.links}
+    opening = opening_of(parent, disk.path)
+    within = WITHIN.set(opening.within)
+    try:
+        if identity(disk.path) in links:
+            return SESparseContainer(disk.path, parent=opening.parent)
+        named = {"parent": str(opening.parent)} if opening.parent is not None else {}
+        with_parent = URI_OPTIONS.set({**URI_OPTIONS.get(), **named})
+        try:
+            return container.open(disk.path)
         finally:
-            WITHIN.reset(within)
+            URI_OPTIONS.reset(with_parent)
+    finally:
+        WITHIN.reset(within)

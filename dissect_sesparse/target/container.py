@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,6 +15,7 @@ from dissect_sesparse.findings.findings import Finding, opening_findings
 from dissect_sesparse.source.options import Options
 from dissect_sesparse.source.text import logger_of
 from dissect_sesparse.target.context import URI_OPTIONS, WITHIN
+from dissect_sesparse.time.named_state import chain_at
 
 if TYPE_CHECKING:
     from dissect.target.volume import VolumeSystem
@@ -36,7 +38,10 @@ class SESparseContainer(Container):
     __type__ = "sesparse"
 
     def __init__(self, fh: BinaryIO | Path | list, vs: VolumeSystem | None = None, **options: object):
-        self.chain = open_chain(fh, Options.collect(options, URI_OPTIONS.get()), within=WITHIN.get())
+        wanted = Options.collect(options, URI_OPTIONS.get())
+        self.chain = open_chain(fh, replace(wanted, state=None), within=WITHIN.get())
+        if wanted.state is not None:
+            self.chain = chain_at(self.chain, wanted.state)
         self.stream = self.chain.open()
         self.notes: list[Finding] = []
         """Findings of who opened the disk, beside those of its files."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.source.folder import Folder
 
+SCHEME = "sesparse"
+"""Of URIs with options."""
 URI_OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("URI_OPTIONS", default=MappingProxyType({}))
 """Options of the URI that is being opened."""
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from dissect_sesparse.chain.chain import open_chain
 from dissect_sesparse.chain.walk import lineage
 from dissect_sesparse.findings.unread import unread_lists
-from dissect_sesparse.source.errors import FileError, OptionError, SESparseError
+from dissect_sesparse.source.errors import FileError, SESparseError
 from dissect_sesparse.source.folder import Folder, identity, is_regular
 from dissect_sesparse.source.options import CHOICES, Options
 from dissect_sesparse.target.vm import OPENED_VM, OpenedVm, locate
 from dissect_sesparse.time.changes import DiskState
+from dissect_sesparse.time.named_state import is_named, no_such_state, path_named
 from dissect_sesparse.time.states import FrozenState, RunningDisk, frozen_states, list_of
 
 if TYPE_CHECKING:
@@ -158,43 +159,45 @@ def state_named(target: Target, disk: SESparseContainer, name: str) -> DiskState
     """
     links = disk.chain.links
     for link in links:
-        if _is_named(link.name, name):
+        if is_named(link.name, name):
             return DiskState(disk.chain, link.depth)
     frozen = [
         (state.name, path) for state in snapshot_states(target) if (path := _path_in(target, state, disk)) is not None
     ]
-    rules = (
-        lambda state_name, _: state_name == name,
-        lambda state_name, _: _alike(state_name, name),
-        lambda _, path: _is_named(path.name, name),
-    )
-    matches = ({identity(path): path for state_name, path in frozen if rule(state_name, path)} for rule in rules)
-    paths = next(filter(None, matches), {})
-    if len(paths) > 1:
-        names = ", ".join(sorted(path.name for path in paths.values()))
-        raise OptionError(field="state", value=name, expected=f"the name of one link: that snapshot's may be {names}")
-    for found, path in paths.items():
-        depth = next((link.depth for link in links if identity(link.path) == found), None)
-        if depth is not None:
-            return DiskState(disk.chain, depth)
-        opening = opening_of(target, path)
-        options = Options.collect({"parent": opening.parent}, inherited_options(target))
-        return DiskState(open_chain(path, options, within=opening.within), 0)
-    return None
+    if (path := path_named(frozen, name)) is None:
+        return None
+    depth = next((link.depth for link in links if identity(link.path) == identity(path)), None)
+    if depth is not None:
+        return DiskState(disk.chain, depth)
+    opening = opening_of(target, path)
+    options = Options.collect({"parent": opening.parent}, inherited_options(target))
+    return DiskState(open_chain(path, options, within=opening.within), 0)
+
+
+def frozen_state_named(target: Target, name: str) -> FrozenState | None:
+    """The state of a machine that a name means: a snapshot's, or the file name of a link of one of its disks.
+
+    Returns:
+        The state; ``None`` where the name is that of a running link: the machine as it is.
+
+    Raises:
+        OptionError: If there is no such state, or several.
+    """
+    states = snapshot_states(target)
+    if (path := path_named([(state.name, state.disks[0].path) for state in states], name)) is not None:
+        return next(state for state in states if identity(state.disks[0].path) == identity(path))
+    of_links = (state for state in states if any(is_named(disk.path.name, name) for disk in state.disks))
+    if (state := next(of_links, None)) is not None:
+        return state
+    if any(is_named(disk.chain.name, name) for disk in sesparse_disks(target)):
+        return None
+    raise no_such_state(name, names_of_states(target))
 
 
 def names_of_states(target: Target) -> list[str]:
     """All names that mean a state of some disk: those of links, newest first, then those of snapshots, oldest first."""
     links = [link.name for disk in sesparse_disks(target) for link in disk.chain.links]
     return list(dict.fromkeys([*links, *(state.name for state in snapshot_states(target))]))
-
-
-def _is_named(file_name: str, name: str) -> bool:
-    return name in (file_name, file_name.removesuffix(".vmdk"))
-
-
-def _alike(a: str, b: str) -> bool:
-    return a.strip().casefold() == b.strip().casefold()
 
 
 def _path_in(target: Target, state: FrozenState, disk: SESparseContainer) -> Path | None:

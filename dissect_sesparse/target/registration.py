@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.source.text import make_printable
+from dissect_sesparse.target.context import SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ log = logging.getLogger("dissect.target")
 """dissect's own, which its tools show. This may be before any logging is set up: then Python prints the warning."""
 
 ROOM = "dissect_sesparse.target"
-SCHEME = "sesparse"
 NOT_REGISTERED = "not registered"
 _WITHOUT_CONTAINER = "dissect opens the disks itself, and shows wrong bytes"
 
@@ -55,6 +55,7 @@ def pieces() -> Iterator[Registration]:
     for name, module, without in (
         ("SESparseVmLoader", f"{ROOM}.vm", "a VM with a broken or moved disk may not open"),
         ("SESparseSnapshotLoader", f"{ROOM}.child", "snapshots do not open with --child"),
+        ("SESparseLoader", f"{ROOM}.loader", "target-fs takes no URI with options"),
     ):
         install, is_in = partial(_loader, name, module), partial(_has_loader, name)
         yield Registration(f"loader {name}", without, install, is_in, module)
