@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _with_targets(_add(commands, check, "check", help_)).set_defaults(lists_findings=True)
     _add_descriptor(commands)
     _add_report(commands)
+    _add_timeline(commands)
     _add_fleet(commands)
     return parser
 
@@ -122,6 +123,27 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     page.add_argument("--no-hash", action="store_true", help="do not hash the input files and the trimmed runs")
     page.add_argument("--no-files", action="store_true", help="do not look for deleted files in its file systems")
     page.add_argument("--force", action="store_true", help="replace a file of that name")
+
+
+def _add_timeline(commands: argparse._SubParsersAction) -> None:
+    from dissect_sesparse.commands.times import time_named
+
+    help_ = "what happened to disks, in the order of the times: for people, Timesketch, mactime, Plaso"
+    events = _with_targets(_add(commands, timeline, "timeline", help_))
+    events.add_argument(
+        "--format", choices=("text", "jsonl", "csv", "bodyfile", "records"), default="text",
+        help="jsonl and csv for Timesketch, bodyfile for mactime and Plaso, records for rdump (default: %(default)s)",
+    )  # fmt: skip
+    events.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="the file to write (default: standard output)"
+    )
+    events.add_argument("--force", action="store_true", help="replace a file of that name")
+    events.add_argument("--no-files", action="store_true", help="leave out the guest's files, and open no file system")
+    for name, what in (("--from", "from that time on"), ("--to", "up to that time")):
+        help_ = f"only what may have happened {what}: ISO 8601, in UTC where it has no zone"
+        events.add_argument(
+            name, dest=name.strip("-").replace("from", "from_"), metavar="TIME", type=time_named, help=help_
+        )
 
 
 def _add_fleet(commands: argparse._SubParsersAction) -> None:
@@ -202,5 +224,12 @@ def fleet(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Write a page about some disks."""
     from dissect_sesparse.commands.report import run
+
+    return run(options)
+
+
+def timeline(options: argparse.Namespace) -> int:
+    """Write what happened to some disks."""
+    from dissect_sesparse.commands.timeline import run
 
     return run(options)

@@ -6,8 +6,10 @@ import hashlib
 import io
 import os
 import random
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+import make_vm
 import pytest
 import target_fixtures
 from dissect.target import Target, container
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 example = target_fixtures.example_vm
 
 FOLDER = "/$sesparse$/unmapped"
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def opened(path: Path, **options: str) -> Target:
@@ -51,6 +54,29 @@ def found(target: Target) -> dict[tuple[str, int, int], str]:
             assert len(data) == path.stat().st_size
             files[path.parent.name, int(offset, 16), int(depth)] = hashlib.sha256(data).hexdigest()
     return files
+
+
+def test_times(example: Path) -> None:
+    """Those of the link: frozen, as changed, and begun, as born; of the running link nothing says when it was changed: 0."""
+    target = Target.open(example)
+    records = list(target.sesparse.unmapped(no_hash=True))
+    windows = {(run.offset, run.depth): (run.after, run.before) for run in records if run.state == "present"}
+    frozen = 0
+    for path in (target.fs.path(FOLDER) / NEWEST).iterdir():
+        offset, _, depth = path.stem.partition("-")
+        after, before = windows[int(offset, 16), int(depth)]
+        status = path.stat()
+        nanoseconds = None if before is None else (before - EPOCH) // timedelta(microseconds=1) * 1000
+        frozen += before is not None
+        for name in ("mtime", "ctime", "atime"):
+            assert getattr(status, f"st_{name}_ns") == (nanoseconds or 0)
+            assert getattr(status, f"st_{name}") == pytest.approx((nanoseconds or 0) / 1e9)
+        assert status.st_birthtime == pytest.approx(after.timestamp())
+        assert status.st_size == path.lstat().st_size > 0
+    assert 0 < frozen < len(windows)
+    snapshots = sorted(target.fs.path("/$sesparse$/snapshots").iterdir())
+    times = [EPOCH + timedelta(microseconds=path.stat().st_mtime_ns // 1000) for path in snapshots]
+    assert times == [taken for _, _, taken in make_vm.SNAPSHOTS]
 
 
 def recorded(target: Target) -> dict[tuple[str, int, int], str]:

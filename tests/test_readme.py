@@ -119,6 +119,21 @@ def test_story(tmp_path: Path) -> None:
     assert printed.splitlines()[-3] == "date,to,account,amount"
 
 
+def test_timeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines that the README shows are lines of the command, in that order; ``...`` stands for anything."""
+    import make_vm
+
+    from dissect_sesparse import cli
+
+    shown = re.search(r"<!-- output: timeline -->\n```text\n(.*?)\n```", README.read_text("utf-8"), re.DOTALL)
+    assert shown is not None
+    assert cli.main(["timeline", str(make_vm.make_vm(tmp_path / "story", 3))]) == 0
+    printed = iter(capsys.readouterr().out.splitlines())
+    for line in shown[1].splitlines():
+        pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
+        assert any(pattern.fullmatch(each) for each in printed), line
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README.read_text(encoding="utf-8")))
 def test_links(link: str) -> None:
     assert (ROOT / link).exists()

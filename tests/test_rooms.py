@@ -11,7 +11,7 @@ import dissect_sesparse
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 ROOMS = [
-    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "findings", "files", "recovery", "report", "target",
+    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "findings", "files", "timeline", "recovery", "report", "target",
     "commands", "fleet",
 ]  # fmt: skip
 """In their order: each imports only from itself and from those before it."""

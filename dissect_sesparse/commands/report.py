@@ -10,9 +10,8 @@ from dissect_sesparse.commands.opening import with_files
 from dissect_sesparse.commands.runner import OpenMachine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.recovery.state import refuse_inside
-from dissect_sesparse.recovery.writing import OutputFolder, RecoverError
+from dissect_sesparse.recovery.writing import OutputFolder, refuse_there
 from dissect_sesparse.report.content import report
-from dissect_sesparse.source.folder import refuse_irregular
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +39,7 @@ class PageWork(Work):
     others: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self) -> None:
-        _check(self.options.output, replace=self.options.force)
+        refuse_there(self.options.output, replace=self.options.force)
         from dissect_sesparse.report import render as _  # noqa: F401  # without jinja2 nothing is read in vain
 
     def machine(self, machine: OpenMachine) -> Iterator[str]:
@@ -75,21 +74,6 @@ class PageWork(Work):
         yield from _lines(made)
         with suppress(OSError):
             yield f"{output}: {output.stat().st_size} bytes written"
-
-
-def _check(output: Path, *, replace: bool) -> None:
-    """Refuse before the work what would be refused after it.
-
-    Raises:
-        RecoverError: If there is something of that name, or no folder to write into.
-    """
-    refuse_irregular(output)
-    if output.is_dir():
-        raise RecoverError("a folder", file=output, expected="the name of a file")
-    if output.exists() and not replace:
-        raise RecoverError("it is there already, and stays as it is", file=output, advice="--force replaces it")
-    if not output.parent.is_dir():
-        raise RecoverError("no such folder", file=output.parent)
 
 
 def _write(output: Path, page: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How ``check``, ``recover`` and ``report`` go through their targets: each machine of each, and none left out in silence."""
+"""How ``check``, ``recover``, ``report`` and ``timeline`` go through their targets: each machine of each, and none left out in silence."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ class Work:
     """Whether it goes on where nobody reads its output any more."""
     together: ClassVar[bool] = False
     """Whether all machines stay open until the end."""
+    headings: ClassVar[bool] = True
+    """Whether what is said of each of several machines stands under its name."""
 
     @property
     def target(self) -> str:
@@ -75,6 +77,10 @@ class Work:
     def machine(self, machine: OpenMachine) -> Iterable[str]:
         """Do it with one machine; gives the lines that are said."""
         raise NotImplementedError
+
+    def say(self, line: str) -> None:
+        """Say a line of the result."""
+        say(line)
 
     def left_out(self, label: str, reason: str) -> None:
         """Take note of a machine or target that could not be looked at; it is said already, and counts."""
@@ -110,7 +116,7 @@ def _run(work: Work, opened: ExitStack) -> None:
         work.begin()
     looked = 0
     for one, name in zip(found, distinct_names(_place(one) for one in found)):
-        if work.several and not work.together:
+        if work.several and work.headings and not work.together:
             _say(work, [f"{one.label}:"])
         try:
             machine = _open(one, name, work)
@@ -193,7 +199,7 @@ def _say(work: Work, lines: Iterable[str] | Sequence[str]) -> None:
     for line in lines:
         try:
             if not gone:
-                say(line)
+                work.say(line)
         except BrokenPipeError:
             if not work.writes:
                 raise

@@ -43,6 +43,26 @@ class Area(NamedTuple):
     """What counts as text in them."""
 
 
+class SpareText(NamedTuple):
+    """A line of text where none should be."""
+
+    area: str
+    """What the area is called."""
+    offset: int
+    """Of its first byte in the file."""
+    text: str
+
+    @property
+    def short(self) -> str:
+        """What a message repeats of it."""
+        return self.text[:MAX_TEXT]
+
+    @property
+    def more(self) -> str:
+        """How much that leaves out, in words; nothing where it is all."""
+        return f" and {len(self.text) - MAX_TEXT} characters more" if len(self.text) > MAX_TEXT else ""
+
+
 def check_spare(extent: SESparseExtent) -> Iterator[Odd]:
     """Bytes that should be zero and are not, and text that leaked from the host's memory.
 
@@ -55,9 +75,26 @@ def check_spare(extent: SESparseExtent) -> Iterator[Odd]:
             continue
         if area.zero:
             yield _nonzero(area, data)
-        for match in area.text.finditer(data):
-            if len(set(match[0])) >= _DIFFERENT:
-                yield _text(area, area.start + match.start(), match[0])
+        for text in _texts(area, data):
+            yield _text(text)
+
+
+def spare_texts(extent: SESparseExtent) -> Iterator[SpareText]:
+    """All text in bytes that nothing uses, each line by itself.
+
+    Raises:
+        UnreadableError: If the file cannot be read.
+    """
+    for area in spare_areas(extent):
+        yield from _texts(area, extent.file.read_some(area.start, min(area.end - area.start, MAX_AREA)))
+
+
+def _texts(area: Area, data: bytes) -> Iterator[SpareText]:
+    for match in area.text.finditer(data):
+        if len(set(match[0])) >= _DIFFERENT:
+            yield SpareText(
+                area.name, area.start + match.start(), match[0].decode("ascii")
+            )  # the pattern lets no more in
 
 
 def _nonzero(area: Area, data: bytes) -> Odd:
@@ -69,11 +106,11 @@ def _nonzero(area: Area, data: bytes) -> Odd:
     return Odd("padding-nonzero", message, area.start + first, None, None, "info")
 
 
-def _text(area: Area, offset: int, text: bytes) -> Odd:
-    shown = text[:MAX_TEXT].decode("ascii")  # the pattern lets nothing else through
-    more = f" and {len(text) - MAX_TEXT} characters more" if len(text) > MAX_TEXT else ""
-    message = f"{area.name} holds text, likely of the host's memory: {shown!r}{more}, expected none; {INFERRED}"
-    return Odd("host-memory", message, offset, None, len(text), "info")
+def _text(text: SpareText) -> Odd:
+    message = (
+        f"{text.area} holds text, likely of the host's memory: {text.short!r}{text.more}, expected none; {INFERRED}"
+    )
+    return Odd("host-memory", message, text.offset, None, len(text.text), "info")
 
 
 def spare_areas(extent: SESparseExtent) -> Iterator[Area]:

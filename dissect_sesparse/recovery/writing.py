@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.source.file import is_local
+from dissect_sesparse.source.folder import refuse_irregular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -217,6 +218,26 @@ class OutputFolder:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
                 raise
+
+
+def refuse_there(output: Path, *, replace: bool) -> None:
+    """Refuse before the work to write a file that would be refused after it.
+
+    Args:
+        output: The file.
+        replace: Whether it may take the place of one that is there.
+
+    Raises:
+        RecoverError: If there is something of that name, or no folder to write into.
+        FileError: If it is a FIFO, a socket or a device.
+    """
+    refuse_irregular(output)
+    if output.is_dir():
+        raise RecoverError("a folder", file=output, expected="the name of a file")
+    if output.exists() and not replace:
+        raise RecoverError("it is there already, and stays as it is", file=output, advice="--force replaces it")
+    if not output.parent.is_dir():
+        raise RecoverError("no such folder", file=output.parent)
 
 
 def leads_elsewhere(status: os.stat_result) -> bool:

@@ -13,6 +13,7 @@ from dissect_sesparse.target.asked import close_states, pairs_of_states, states_
 from dissect_sesparse.target.records import (
     ChangedFileRecord,
     ChangeRecord,
+    EventRecord,
     FileRecord,
     FindingRecord,
     JournalRecord,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from flow.record import Record
 
     from dissect_sesparse.target.container import SESparseContainer
-    from dissect_sesparse.target.rows import Rows
+    from dissect_sesparse.target.rows import Names, Rows
     from dissect_sesparse.time.changes import DiskState
 
 
@@ -56,10 +57,16 @@ class SESparsePlugin(Plugin):
                 self.target.log.error("Not all is told about %s: %s", disk.chain.name, e)  # noqa: TRY400
 
     @cached_property
-    def _rows(self) -> Rows:
-        from dissect_sesparse.target.rows import Names, Rows  # this module is imported at every start, those only here
+    def _names(self) -> Names:
+        from dissect_sesparse.target.rows import Names  # this module is imported at every start, those only here
 
-        return Rows(self.target, Names(self.target))
+        return Names(self.target)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        from dissect_sesparse.target.rows import Rows
+
+        return Rows(self.target, self._names)
 
     @export(record=LinkRecord)
     @arg("--hash-files", action="store_true", help="hash the files of each link (reads all of them)")
@@ -148,6 +155,27 @@ class SESparsePlugin(Plugin):
                 self.target.log.error("Not all is known about %s: %s", disk.chain.name, e)  # noqa: TRY400
             finally:
                 close_states(disk, states)
+
+    @export(record=EventRecord)
+    @arg("--no-files", action="store_true", help="leave out the guest's files, and open no file system")
+    def timeline(self, no_files: bool = False) -> Iterator[Record]:
+        """Yield what happened to the disks, in the order of the times, what has none last.
+
+        Snapshots, links, trims, the guest's files, content IDs, journals, and lines of the host's log. No time is invented:
+        what happened in a window is two records, of which ``timestamp_desc`` says ``not before`` and ``not after``.
+        """
+        from dissect_sesparse.target.event_rows import EventRows
+        from dissect_sesparse.timeline.order import InOrder
+
+        rows = EventRows(self.target, self._names)
+        with InOrder() as order:
+            rows.gather(self._disks(), order, self._not_all, files=not no_files)
+            yield from map(rows.record, order)
+            if order.left_out:
+                self.target.log.error("%d events are left out: there are more than %d", order.left_out, order.count)
+
+    def _not_all(self, disk: SESparseContainer, error: SESparseError) -> None:
+        self.target.log.error("Not all is known about %s: %s", disk.chain.name, error)
 
     @export(record=FindingRecord)
     def findings(self) -> Iterator[Record]:

@@ -159,3 +159,23 @@ ChangedFileRecord = TargetRecordDescriptor(
         ("string", "basis"),
     ],
 )
+
+EventRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/event",
+    [
+        *_COMMON,
+        ("datetime", "ts"),
+        ("string", "timestamp_desc"),
+        ("string", "kind"),
+        ("string", "message"),
+        ("path", "path"),
+        ("path", "old_path"),
+        ("filesize", "size"),
+        ("varint", "inode"),
+        ("path", "source"),
+        ("varint", "source_offset"),
+        ("datetime", "after"),
+        ("datetime", "before"),
+        ("string", "basis"),
+    ],
+)

@@ -7,6 +7,10 @@ r"""What this package adds to the file system of a target: ``/$sesparse$``, besi
     /$sesparse$/unmapped/vm-000002.vmdk/00000230e000-0.bin  each run that ``sesparse.unmapped`` calls present, its old bytes:
                                                         its disk, its offset on the disk, the depth of its link
 
+Their times are those of their link, by the snapshots: changed not after it was frozen, so that is ``mtime`` (and ``ctime`` and
+``atime``); born not before the link below was, so that is ``btime``. Of a link that is not frozen, or of which no snapshot list
+has a time, the first three are 0, which dissect shows as 1970: a time that is not known, and none is made up for it.
+
 Only virtual entries are added, in a file system of their own: no disk and no volume, so nothing that looks for operating
 systems meets it, and the guest's file systems stay as they are. Folders are filled when they are first looked into: opening
 a target reads no tables. Whatever walks the whole tree (``walkfs``, ``yara``) looks into them, as into ``/$fs$``.
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
@@ -50,6 +55,7 @@ MAX_FILES = 50_000
 """Runs of a disk that are files. Some 50 MB of memory."""
 MAX_LOOKED_AT = 64 * 1024**3
 """Unmapped bytes of a disk that are read to tell which runs are present: some minutes."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def mount(target: Target) -> None:
@@ -130,7 +136,7 @@ class SnapshotFile(VirtualFile):
         return json.dumps(fields, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
 
     def lstat(self) -> stat_result:
-        result = super().lstat()
+        result = _with_times(super().lstat(), self.state.created, self.state.created)
         result.st_size = len(self._text())
         return result
 
@@ -148,6 +154,21 @@ class RunFile(VirtualFile):
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self.entry.read())
+
+    def lstat(self) -> stat_result:
+        return _with_times(super().lstat(), self.entry.after, self.entry.before)
+
+
+def _with_times(result: stat_result, born: datetime | None, changed: datetime | None) -> stat_result:
+    """The same with times, as far as they are known."""
+    times = (born, changed)
+    birth, last = (0 if time is None else (time - _EPOCH) // timedelta(microseconds=1) * 1000 for time in times)
+    names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
+    fields = [getattr(result, name) for name in names]
+    timed = type(result)([*fields, *[last // 10**9] * 3, *[last / 1e9] * 3, *[last] * 3])
+    if birth:
+        timed.st_birthtime, timed.st_birthtime_ns = birth / 1e9, birth
+    return timed
 
 
 def _present(target: Target, disk: SESparseContainer, tree: VirtualFilesystem, folder: str) -> Iterator[RunFile]:

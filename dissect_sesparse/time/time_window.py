@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dissect_sesparse.chain.chain import Chain
+    from dissect_sesparse.vm.snapshots import Snapshot
 
 
 class TimeWindow(NamedTuple):
@@ -37,20 +38,25 @@ class TimeWindows:
 
     def __init__(self, chain: Chain):
         self._chain = chain
-        self._frozen: dict[int, datetime | None] = {}
+        self._snapshots: dict[int, Snapshot | None] = {}
+
+    def snapshot_at(self, depth: int) -> Snapshot | None:
+        """The snapshot that froze a link; ``None`` for the running link, and where no list of snapshots names it."""
+        if depth not in self._snapshots:
+            self._snapshots[depth] = self._listed(depth)
+        return self._snapshots[depth]
 
     def frozen_at(self, depth: int) -> datetime | None:
-        """When a snapshot froze a link; ``None`` for the running link, and where no list of snapshots names it."""
-        if depth not in self._frozen:
-            self._frozen[depth] = self._listed(depth)
-        return self._frozen[depth]
+        """When a snapshot froze a link; ``None`` where nothing names one, or its list has no time."""
+        snapshot = self.snapshot_at(depth)
+        return snapshot.created if snapshot is not None else None
 
-    def _listed(self, depth: int) -> datetime | None:
+    def _listed(self, depth: int) -> Snapshot | None:
         link = self._chain.links[depth]
         for folder in (link.folder, self._chain.links[0].folder):  # the list is in the VM's folder, the link may not be
             snapshot = snapshot_of_link(link, snapshots_of(folder)) if folder is not None else None
             if snapshot is not None:
-                return snapshot.created
+                return snapshot
         return None
 
     def of(self, depth: int) -> TimeWindow:
