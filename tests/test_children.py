@@ -599,6 +599,7 @@ def test_failing_tree_costs_no_target(
 # The tools
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 def test_target_query(example: Path) -> None:
     if HAS_NAMES:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.versions
 PLUGIN_PATH = ["--plugin-path", plugin_path.__file__]
 
 
