@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.story import Deletion
+from dissect_sesparse.files.trust import doubt_of, was_behind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dissect_sesparse.chain.chain import Chain
+    from dissect_sesparse.files.volumes import VolumeState
     from dissect_sesparse.time.time_window import TimeWindows
 
 
@@ -29,3 +33,12 @@ def deletion_between(chain: Chain, windows: TimeWindows, older: int | None, newe
         if depth is not None
     ]
     return Deletion(window, None, "by the snapshots: " + " and ".join(ends) if ends else "nothing tells when")
+
+
+def newest_written(states: Sequence[VolumeState]) -> int | None:
+    """The depth of the newest of some states that has all that its guest had done: what it has was deleted later.
+
+    Args:
+        states: The state that has a file, and those below it.
+    """
+    return next((state.depth for state in states if not was_behind(doubt_of(state.fs, state.volume))), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.files.deletion import deletion_between
+from dissect_sesparse.files.deletion import deletion_between, newest_written
 from dissect_sesparse.files.ext_deletion import deletion_of
 from dissect_sesparse.files.ext_paths import ExtPaths
 from dissect_sesparse.files.ext_state import ExtState
@@ -99,7 +99,8 @@ class _Volume:
         paths = ExtPaths(table, self.warnings).of(names)
         older = self.states[number]
         before = self.states[number - 1].depth if number else None
-        deletion = deletion_between(self.chain, self.windows, older.depth, before)
+        after = newest_written([each.state for each in self.states[number:]])
+        deletion = deletion_between(self.chain, self.windows, after, before)
         doubt = doubt_of(older.state.fs, older.state.volume)
         for inode, path in sorted(paths.items(), key=lambda each: each[1]):
             use = gone[inode]

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes, of_lost_subvolume
 from dissect_sesparse.files.deleted import Budget, DeletedFile
-from dissect_sesparse.files.deletion import deletion_between
+from dissect_sesparse.files.deletion import deletion_between, newest_written
 from dissect_sesparse.files.ext_files import ext_deleted_files
+from dissect_sesparse.files.known import KnownFiles
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
-from dissect_sesparse.files.state_file import MAX_FILES, file_of_state, has_path
+from dissect_sesparse.files.state_file import MAX_FILES, file_of_state
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key
@@ -117,31 +118,31 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
     running = states[0] if states[0].depth == 0 else None
     if len(states) == 1 and running is not None:
         return
-    known: set[int] = set()
+    known = KnownFiles()
     subvolumes = LiveSubvolumes()
-    doubtful = listed = 0
+    doubtful = count = 0
     if running is not None and not _take_in(running, known, subvolumes, warnings):
         return
     windows = TimeWindows(chain)
-    for newer, state in zip((None, *states), states):
+    for number, (newer, state) in enumerate(zip((None, *states), states)):
         if state is running:
             continue
-        deletion = deletion_between(chain, windows, state.depth, newer.depth if newer is not None else None)
         doubt = doubt_of(state.fs, state.volume)
+        deletion = deletion_between(
+            chain, windows, newest_written(states[number:]), newer.depth if newer is not None else None
+        )
         for path, entry, info in FileWalk(state, warnings, subvolumes.lacks_top):
             key = Key(entry, info)
-            if key.key in known and key.key is not None:
-                doubtful += not key.sure and not has_path(running, path)
+            seen = known.judge(key, path)
+            known.add(key, path)
+            if seen != "new":
+                doubtful += seen == "doubtful"
                 continue
-            if not key.sure and has_path(running, path):
-                continue
-            if key.key is not None:
-                known.add(key.key)
             if (lost := subvolumes.lacks(entry)) and subvolumes.keeps(entry, info):
                 continue
             subvolumes.keep(entry, info)
-            listed += 1
-            if listed > MAX_FILES:
+            count += 1
+            if count > MAX_FILES:
                 warnings.missed(state.name, f"{state.name}: more than {MAX_FILES} deleted files, the rest is not told")
                 return
             why = doubt or doubt_of_file(state.fs, entry)
@@ -152,11 +153,11 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
         warnings.missed(states[0].name, why)
 
 
-def _take_in(running: VolumeState, known: set[int], subvolumes: LiveSubvolumes, warnings: Warnings) -> bool:
+def _take_in(running: VolumeState, known: KnownFiles, subvolumes: LiveSubvolumes, warnings: Warnings) -> bool:
     """Take in what the running guest has, and whether that is all of it: else nothing tells which files are deleted."""
     walk = FileWalk(running, warnings)
-    for _, entry, info in walk:
-        known.update(() if (key := Key(entry, info).key) is None else (key,))
+    for path, entry, info in walk:
+        known.add(Key(entry, info), path, living=True)
         subvolumes.keep(entry, info)
     subvolumes.add(walk.subvolumes)
     if not walk.whole:

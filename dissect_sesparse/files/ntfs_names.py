@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.story import Naming
+from dissect_sesparse.files.trust import was_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,18 @@ def naming_of(by: str, view: NtfsView, link: str) -> Naming:
 
 
 def states_around(one: Incarnation, views: Sequence[NtfsView]) -> tuple[int | None, int | None]:
-    """The depths of the newest state before a file was deleted, and of the oldest after that; ``None``: there is none."""
+    """The depths of the newest state before a file was deleted, and of the oldest after that; ``None``: there is none.
+
+    A state whose file system was in use may have a file that was deleted before it was frozen, which was not written yet: the
+    deletion is then only known to be later than the state below it.
+    """
     depths = [view.depth for view in views]  # ascending: newest first
     if one.live_in is not None:
-        older: int | None = one.live_in.depth
+        has: int | None = one.live_in.depth
     else:  # made and deleted since the state below the one that has its record freed
         assert one.deleted_in is not None
-        older = next((depth for depth in depths if depth > one.deleted_in.depth), None)
-    if one.deleted_in is not None:
-        return older, one.deleted_in.depth
-    return older, max((depth for depth in depths if older is None or depth < older), default=None)
+        has = next((depth for depth in depths if depth > one.deleted_in.depth), None)
+    newer = max((depth for depth in depths if has is None or depth < has), default=None)
+    reaches = (view for view in views if has is not None and view.depth >= has)
+    older = next((view.depth for view in reaches if not was_behind(view.doubt)), None)
+    return older, one.deleted_in.depth if one.deleted_in is not None else newer

@@ -49,6 +49,9 @@ _LARGE_LOG = 64 << 20
 _LOG_HEADER = b"\xfe\xed\xba\xbe"
 """The first word of a log record's header (Linux, fs/xfs/libxfs/xfs_log_format.h)."""
 _UNMOUNT = 0x20
+_CLOSED_UNMARKED = (
+    "its file system was closed, but XFS does not mark when it is in use again: bytes may have been overwritten"
+)
 
 
 def fault_of_reader(fs: Filesystem) -> str | None:
@@ -102,6 +105,15 @@ def doubt_of(fs: Any, volume: Any) -> str:
         return check(fs, volume)
     except Exception as e:  # whatever cannot be read of it
         return f"whether its file system was closed cannot be read: {e or type(e).__name__}"
+
+
+def was_behind(doubt: str) -> bool:
+    """Whether a state may lack what its guest had done when it was frozen: a file that it has may have been deleted before.
+
+    Args:
+        doubt: What :func:`doubt_of` says of the state.
+    """
+    return doubt not in ("", _CLOSED_UNMARKED)
 
 
 def doubt_of_file(fs: Any, entry: Any) -> str:
@@ -201,9 +213,7 @@ def _xfs(fs: Any, volume: Any) -> str:
     group, block = sb.sb_logstart >> sb.sb_agblklog, sb.sb_logstart & ((1 << sb.sb_agblklog) - 1)
     volume.seek((group * sb.sb_agblocks + block) * sb.sb_blocksize)
     if _ends_with_unmount(volume.read(size)):
-        return (
-            "its file system was closed, but XFS does not mark when it is in use again: bytes may have been overwritten"
-        )
+        return _CLOSED_UNMARKED
     return "its file system was in use, and what its log has is not replayed"
 
 

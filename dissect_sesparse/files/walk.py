@@ -33,6 +33,13 @@ class Key:
         self.sure = self.inode is not None and use is not None
         """Whether nothing else can have the same."""
         self.key = hash((self.inode, use)) if self.sure else self.inode
+        """``None`` where nothing is: an empty file on FAT has no cluster, and so no inode."""
+        self.made: int | None = None
+        """Of a file on FAT when it was made: that it keeps, whatever is done to it."""
+        self.folds = getattr(entry.fs, "__type__", "") == "fat"
+        """Whether a name is the same in capitals."""
+        if self.folds:
+            self.made = hash(("made", getattr(info, "st_ctime_ns", 0)))
 
 
 def _use(entry: FilesystemEntry, info: Any) -> tuple[object, ...] | None:
