@@ -164,6 +164,24 @@ def test_one_bad_sector(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert states == {grain: "missing" if grain == 5 else "present" for grain in range(1, 9)}
 
 
+@pytest.mark.parametrize("places", [[0, 2, 3, 3], [5, 5, 7, 8], [1, 2, 4, 4, 6], [3, 2, 1, 1]])
+def test_several_of_one_place_among_neighbours(folder: Path, places: list[int]) -> None:
+    """Runs that are read together, of which two have the same place: each has the bytes of its own."""
+    chain = ChainBuilder(folder, SECTORS)
+    extent = chain.add_delta()
+    for grain, place in enumerate(places):
+        extent.unmap(grain, grain_data("old", place), place=place)
+    with open_chain(chain.write()) as opened:
+        found = {
+            (run.offset + at) // 4096: (run.content.digest, describe(run.read()).digest)
+            for run in unmapped(opened)
+            for at in range(0, run.size, 4096)
+            if run.content is not None
+        }
+    assert sorted(found) == list(range(len(places)))
+    assert all(given == read for given, read in found.values())
+
+
 def test_example(example_vm: Path) -> None:  # noqa: F811
     """The times are those of the snapshots around a link, and no others."""
     snapshots = [moment for _, _, moment in make_vm.SNAPSHOTS]
