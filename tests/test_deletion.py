@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import make_vm
 import pytest
@@ -10,7 +11,8 @@ from dissect.target import Target
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_sesparse.time.time_window import TimeWindow
+from dissect_sesparse.files.deletion import deletion_after_state
+from dissect_sesparse.time.time_window import TimeWindow, TimeWindows
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 MOMENTS = st.none() | st.integers(0, 5).map(lambda hours: NOON + timedelta(hours=hours))
@@ -46,3 +48,15 @@ def test_a_window_only_gets_narrower_and_never_turns_round(
     assert window.after is None or window.before is None or window.after <= window.before
     assert a is None or (window.after is not None and window.after >= a)
     assert b is None or (window.before is not None and window.before <= b)
+
+
+def test_a_state_that_was_not_looked_at_to_its_end_does_not_show_that_a_file_was_gone(example: Target) -> None:
+    chain = example.disks[0].chain
+    windows = TimeWindows(chain)
+    states = [SimpleNamespace(depth=depth, fs=SimpleNamespace(__type__="any"), volume=None) for depth in range(3)]
+    whole = deletion_after_state(chain, windows, states, 2, set())
+    partial = deletion_after_state(chain, windows, states, 2, {1})
+    assert whole.window == (windows.frozen_at(2), windows.frozen_at(1))
+    assert partial.window == (windows.frozen_at(2), windows.frozen_at(0))
+    assert chain.links[0].name in partial.basis
+    assert deletion_after_state(chain, windows, states, 2, {0, 1}).window == (windows.frozen_at(2), None)

@@ -98,6 +98,19 @@ def test_a_deletion_that_a_log_alone_has_is_not_later_than_the_snapshot(tmp_path
     assert "after the state of vm.vmdk" in file.deletion.basis
 
 
+@pytest.mark.slow
+def test_what_does_not_mark_its_use_says_so_where_it_dates_a_deletion(tmp_path: Path) -> None:
+    """btrfs writes what was done some seconds later, and nothing in a state shows that it was mounted."""
+    vm = Kept("btrfs", tmp_path)
+    with vm.mounted() as root:
+        (root / "A").write_bytes(bytes(20_000))
+    with vm.mounted(snapshot=False) as root:
+        (root / "A").unlink()
+    (file,) = vm.files()
+    assert file.deletion.window == (vm.host.snapshots[0]["created"], None)
+    assert "does not mark that it is in use" in file.deletion.basis
+
+
 def test_files_on_fat_of_which_nothing_is_sure(tmp_path: Path) -> None:
     """An empty file has no cluster to be known by. One that was renamed lives; one that was deleted is listed once."""
     vm, said = Kept("FAT16", tmp_path), []

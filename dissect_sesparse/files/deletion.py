@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.story import Deletion
-from dissect_sesparse.files.trust import doubt_of, was_behind
+from dissect_sesparse.files.trust import doubt_of, is_unmarked, was_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.volumes import VolumeState
@@ -35,10 +35,27 @@ def deletion_between(chain: Chain, windows: TimeWindows, older: int | None, newe
     return Deletion(window, None, "by the snapshots: " + " and ".join(ends) if ends else "nothing tells when")
 
 
-def newest_written(states: Sequence[VolumeState]) -> int | None:
-    """The depth of the newest of some states that has all that its guest had done: what it has was deleted later.
+def deletion_after_state(
+    chain: Chain, windows: TimeWindows, states: Sequence[VolumeState], number: int, partial: Collection[int]
+) -> Deletion:
+    """When a file was deleted that a state has, and no newer one.
 
     Args:
-        states: The state that has a file, and those below it.
+        chain: The disk.
+        windows: Its windows.
+        states: The file system in all states of the disk that have it, newest first.
+        number: Which of them has the file.
+        partial: The depths of those that were not looked at to their end: that they lack the file shows nothing.
     """
+    after = _newest_written(states[number:])
+    before = next((state.depth for state in states[:number][::-1] if state.depth not in partial), None)
+    found = deletion_between(chain, windows, after, before)
+    if after is None or not is_unmarked(states[number].fs):
+        return found
+    note = "its file system does not mark that it is in use: what was deleted shortly before may not have been written by then"
+    return found._replace(basis=f"{found.basis}; {note}")
+
+
+def _newest_written(states: Sequence[VolumeState]) -> int | None:
+    """The depth of the newest of some states that has all that its guest had done: what it has was deleted later."""
     return next((state.depth for state in states if not was_behind(doubt_of(state.fs, state.volume))), None)

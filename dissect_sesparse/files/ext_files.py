@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.files.deletion import deletion_between, newest_written
+from dissect_sesparse.files.deletion import deletion_after_state
 from dissect_sesparse.files.ext_deletion import deletion_of
 from dissect_sesparse.files.ext_paths import ExtPaths
 from dissect_sesparse.files.ext_state import ExtState
@@ -65,6 +65,8 @@ class _Volume:
         self.newest = ExtTable(self.states[0])
         self._known: set[ExtUse] = set()
         """Those that were listed."""
+        self._partial: set[int] = set()
+        """The depths of the states that were not looked at."""
         self._doubtful = 0
 
     def files(self) -> Iterator[DeletedFile]:
@@ -84,6 +86,7 @@ class _Volume:
             return ExtTable(state, newer, ranges)
         except Exception as e:  # whatever cannot be read of it
             self._missed(state, f"its files as of link {state.depth} are not looked at: {e or type(e).__name__}")
+            self._partial.add(state.depth)
             return None
 
     def _missed(self, state: ExtState, why: str) -> None:
@@ -98,9 +101,8 @@ class _Volume:
                 gone[use.number], names[use.number] = use, links
         paths = ExtPaths(table, self.warnings).of(names)
         older = self.states[number]
-        before = self.states[number - 1].depth if number else None
-        after = newest_written([each.state for each in self.states[number:]])
-        deletion = deletion_between(self.chain, self.windows, after, before)
+        states = [each.state for each in self.states]
+        deletion = deletion_after_state(self.chain, self.windows, states, number, self._partial)
         doubt = doubt_of(older.state.fs, older.state.volume)
         for inode, path in sorted(paths.items(), key=lambda each: each[1]):
             use = gone[inode]

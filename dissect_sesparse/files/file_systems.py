@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes, of_lost_subvolume
 from dissect_sesparse.files.deleted import Budget, DeletedFile
-from dissect_sesparse.files.deletion import deletion_between, newest_written
+from dissect_sesparse.files.deletion import deletion_after_state
 from dissect_sesparse.files.ext_files import ext_deleted_files
 from dissect_sesparse.files.known import KnownFiles
 from dissect_sesparse.files.mft import NtfsView
@@ -124,14 +124,14 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
     if running is not None and not _take_in(running, known, subvolumes, warnings):
         return
     windows = TimeWindows(chain)
-    for number, (newer, state) in enumerate(zip((None, *states), states)):
+    partial: set[int] = set()
+    for number, state in enumerate(states):
         if state is running:
             continue
         doubt = doubt_of(state.fs, state.volume)
-        deletion = deletion_between(
-            chain, windows, newest_written(states[number:]), newer.depth if newer is not None else None
-        )
-        for path, entry, info in FileWalk(state, warnings, subvolumes.lacks_top):
+        deletion = deletion_after_state(chain, windows, states, number, partial)
+        walk = FileWalk(state, warnings, subvolumes.lacks_top)
+        for path, entry, info in walk:
             key = Key(entry, info)
             seen = known.judge(key, path)
             known.add(key, path)
@@ -148,6 +148,7 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
             why = doubt or doubt_of_file(state.fs, entry)
             file = file_of_state(chain, state, (path, entry, info), why, deletion, budget, warnings)
             yield replace(file, naming=of_lost_subvolume(file.naming)) if lost else file
+        partial.update([] if walk.whole else [state.depth])
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         warnings.missed(states[0].name, why)

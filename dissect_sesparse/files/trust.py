@@ -116,6 +116,11 @@ def was_behind(doubt: str) -> bool:
     return doubt not in ("", _CLOSED_UNMARKED)
 
 
+def is_unmarked(fs: Filesystem) -> bool:
+    """Whether nothing shows that a file system is mounted, so that what its guest had not written yet may be missing."""
+    return fs.__type__ in ("btrfs", "xfs")
+
+
 def doubt_of_file(fs: Any, entry: Any) -> str:
     """Why one file may not be as its file system says, though that is believed; empty where nothing tells so.
 
