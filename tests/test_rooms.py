@@ -11,11 +11,11 @@ import dissect_sesparse
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 ROOMS = [
-    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "findings", "files", "timeline", "recovery", "report", "target",
-    "commands", "fleet",
+    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "findings", "files", "timeline", "history", "recovery",
+    "report", "target", "commands", "fleet",
 ]  # fmt: skip
 """In their order: each imports only from itself and from those before it."""
-KNOW_DISSECT = {"files", "target", "commands", "fleet"}
+KNOW_DISSECT = {"files", "history", "target", "commands", "fleet"}
 """The rooms that may import ``dissect.target``."""
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "autoload" not in path.parts)
 MAX_MODULE_LINES = 350

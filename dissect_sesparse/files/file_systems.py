@@ -52,7 +52,7 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
     warnings = Warnings(warn, chain.name)
     budget = Budget(4 * len(chain.links) * chain.size, warnings)
     running: list[Unopened] = []
-    for states in _same(_states(chain, warnings, running)):
+    for states in states_of_volumes(chain, warnings, running):
         if states[0].depth and (why := hidden(states[0], running)):
             warnings.missed(states[0].name, f"{states[0].name}: nothing tells which of its files are deleted: {why}")
             continue
@@ -74,6 +74,17 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
 
 
 # States
+
+
+def states_of_volumes(chain: Chain, warnings: Warnings, running: list[Unopened]) -> list[list[VolumeState]]:
+    """The states of each file system of a disk, newest first.
+
+    Args:
+        chain: The disk.
+        warnings: Gets what is not opened.
+        running: Gets what is not opened of the running state.
+    """
+    return _same(_states(chain, warnings, running))
 
 
 def _states(chain: Chain, warnings: Warnings, running: list[Unopened]) -> Iterator[VolumeState]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from hashlib import blake2b
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 from dissect.ntfs.mft import MftRecord
-from dissect.util.stream import RunlistStream
+from dissect.util.stream import RangeStream, RunlistStream
 
 from dissect_sesparse.files.mft import is_system_file
 from dissect_sesparse.files.trust import fault_of_file
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MAX_FILES = 5_000_000
 """Files of a file system in one state: two GB of memory."""
+MAX_INSIDE = 65536
+"""Bytes of a file within its record or inode: as large as these may be."""
+_CONTENT = b"="
 _STEP = 1000
 """Files after which the progress is shown."""
 
@@ -45,7 +49,8 @@ class FileRow(NamedTuple):
     """Nanoseconds since 1970."""
     btime: int | None
     lies: bytes | None
-    """A digest of where on the disk it lies, and how much of it was ever written; ``None`` where dissect does not tell."""
+    """A digest of where on the disk it lies, and how much of it was ever written, or, behind :data:`_CONTENT`, of the content of one
+    that lies in its record or inode; ``None`` where dissect does not tell."""
     changed: int | None
     """Bytes of its clusters that lie in the ranges that were asked for; ``None`` where that is not known."""
 
@@ -54,8 +59,10 @@ class FileRow(NamedTuple):
         return (self.number if isinstance(self.number, int) else self.number[1]) or None
 
     def is_untouched_since(self, older: FileRow) -> bool:
-        """Whether nobody wrote to its bytes since an older state, if the ranges are those that were changed since."""
-        return self.lies is not None and self.lies == older.lies and self.changed == 0 and self.size == older.size
+        """Whether it surely has the bytes of an older state, if the ranges are those that were changed since."""
+        if self.lies is None or self.lies != older.lies or self.size != older.size:
+            return False
+        return self.lies[:1] == _CONTENT or self.changed == 0
 
 
 class FileTable:
@@ -136,7 +143,7 @@ def where_it_lies(entry: Any, state: VolumeState) -> tuple[FileRuns | None, byte
     try:
         fh = entry.open()
         if type(fh) is not RunlistStream:
-            return None, None
+            return None, _inside(entry, fh)
         size, runlist = fh.block_size, fh.runlist
         runs = [
             (state.place + start * size, state.place + (start + count) * size)
@@ -149,6 +156,13 @@ def where_it_lies(entry: Any, state: VolumeState) -> tuple[FileRuns | None, byte
     except Exception:  # then it is not known
         return None, None
     return runs, blake2b(what.encode(), digest_size=16).digest()
+
+
+def _inside(entry: Any, fh: Any) -> bytes | None:
+    """A digest of a file that lies in its record or inode; ``None`` for others that have no clusters of their own."""
+    if not isinstance(fh, (BytesIO, RangeStream)) or fh.size > MAX_INSIDE or valid_length(entry) is not None:  # type: ignore[union-attr]
+        return None
+    return _CONTENT + blake2b(fh.read(), digest_size=16).digest()
 
 
 def valid_length(entry: Any) -> int | None:

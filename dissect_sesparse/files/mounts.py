@@ -60,6 +60,20 @@ def path_in_target(target: Target, disk: object, file: OnVolume, path: str) -> s
     return f"/$volumes$/{file.volume}/{path}" if len(target.filesystems) > 1 else f"/{path}"
 
 
+def paths_in_target(target: Target, disk: object, file: OnVolume, path: str) -> set[str]:
+    """All paths of a file in the target: dissect mounts a volume of Windows as ``sysvol`` and as ``c:``.
+
+    Args:
+        target: The target.
+        disk: What the volume is on.
+        file: The file.
+        path: As for :func:`path_in_target`.
+    """
+    below = ((mount, _below(path, inside)) for mount, inside in _mounts(target, disk, file))
+    found = {f"/{mount}/{rest}".replace("//", "/") for mount, rest in below if rest is not None}
+    return found | {path_in_target(target, disk, file, path)}
+
+
 def _mounts(target: Target, disk: object, file: OnVolume) -> Iterator[tuple[str, str]]:
     """Where a volume is mounted, without slashes around it, and what of it."""
     btrfs = None

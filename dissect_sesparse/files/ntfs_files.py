@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DOUBT = "they lie in its clusters, which were written in the time in which it was deleted; nothing tells by whom last"
-_NOT_IN_USE = "the file system of that state has them as its own, but its bitmap does not have them in use"
+NOT_IN_USE = "the file system of that state has them as its own, but its bitmap does not have them in use"
 
 
 class Stream(NamedTuple):
@@ -251,7 +251,7 @@ class _Volume:
         source = StateSource(stream.view, self.bitmap(stream.view))
         name = self.chain.links[stream.view.depth].name
         proof = f"its file system as of {name} has them"
-        doubt = stream.view.doubt or _NOT_IN_USE
+        doubt = stream.view.doubt or NOT_IN_USE
         return self._made(one, stream, "snapshot", lambda: content(layout, source), proof, doubt)
 
     def _made(

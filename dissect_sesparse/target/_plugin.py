@@ -15,6 +15,7 @@ from dissect_sesparse.target.records import (
     ChangeRecord,
     EventRecord,
     FileRecord,
+    FileVersionRecord,
     FindingRecord,
     JournalRecord,
     LinkRecord,
@@ -25,7 +26,7 @@ from dissect_sesparse.target.records import (
 from dissect_sesparse.trimmed.states import STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from flow.record import Record
 
@@ -125,6 +126,27 @@ class SESparsePlugin(Plugin):
         that of the recovered bytes alone, of a partial file those that are proven. ``link`` is the link in whose time the file was deleted, or the newest one that has it.
         """
         yield from self._of_each(self._rows.files)
+
+    @export(record=FileVersionRecord)
+    @arg(
+        "--path",
+        dest="paths",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="files, as the target has them; * ? [] ** are wildcards",
+    )
+    @arg("--changed", action="store_true", help="only files that had several contents; the default without --path")
+    def versions(self, paths: Sequence[str] = (), changed: bool = False) -> Iterator[Record]:
+        """Yield one record for each content that a file had, over all states of the disk.
+
+        A file is followed under its other names by its inode or MFT record. A content is in the states from ``first`` to ``last``, or
+        in those of ``states`` where it went and came back; ``current`` tells whether the running guest has it. Its state and basis are
+        as those of ``files``. What is ``named_by`` ``clusters`` is in no state: trimmed or unreferenced grains have some of its bytes.
+        """
+        paths = [paths] if isinstance(paths, str) else list(paths)
+        yield from self._of_each(lambda disk: self._rows.versions(disk, paths, changed=changed or not paths))
 
     @export(record=[ChangeRecord, ChangedFileRecord])
     @arg("--from", dest="from_", default="", metavar="STATE", help="a link or a snapshot; default: the oldest link")

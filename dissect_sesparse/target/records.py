@@ -179,3 +179,32 @@ EventRecord = TargetRecordDescriptor(
         ("string", "basis"),
     ],
 )
+
+FileVersionRecord = TargetRecordDescriptor(
+    "virtualization/vmware/sesparse/version",
+    [
+        *_COMMON,
+        ("path", "path"),
+        ("path[]", "names"),
+        ("string", "first"),
+        ("string", "last"),
+        ("string", "first_snapshot"),
+        ("string", "last_snapshot"),
+        ("string[]", "states"),
+        ("boolean", "current"),
+        ("filesize", "size"),
+        ("filesize", "recovered"),
+        ("digest", "digest"),
+        ("datetime", "mtime"),
+        ("datetime", "btime"),
+        ("varint", "inode"),
+        ("string", "filesystem"),
+        ("string", "named_by"),
+        ("string", "state"),
+        ("string", "basis"),
+        ("datetime", "came_after"),
+        ("datetime", "came_before"),
+        ("datetime", "went_after"),
+        ("datetime", "went_before"),
+    ],
+)

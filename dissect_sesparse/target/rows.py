@@ -6,22 +6,19 @@ The plugin asks for those of all disks of a target, the fleet for those of one d
 from __future__ import annotations
 
 import itertools
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dissect.target.exceptions import PluginError
 
 from dissect_sesparse.chain.map import label, link_of
 from dissect_sesparse.chain.summary import link_digest, snapshot_of_link, summaries
-from dissect_sesparse.files.deleted import measure
 from dissect_sesparse.findings.findings import Once
 from dissect_sesparse.findings.findings import findings as findings_of
 from dissect_sesparse.findings.journals import journal as journal_records
 from dissect_sesparse.source.errors import SESparseError
 from dissect_sesparse.target.records import (
-    ChangedFileRecord,
     ChangeRecord,
-    FileRecord,
     FindingRecord,
     JournalRecord,
     LinkRecord,
@@ -38,7 +35,7 @@ from dissect_sesparse.trimmed.unreferenced import unreferenced as unreferenced_r
 from dissect_sesparse.vm.snapshots import snapshots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import PurePath
 
     from dissect.target.target import Target
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.chain.link import Link
     from dissect_sesparse.extent.entry import Run
-    from dissect_sesparse.files.changed_ranges import ChangedRanges
     from dissect_sesparse.target.container import SESparseContainer
     from dissect_sesparse.time.changes import DiskState
     from dissect_sesparse.trimmed.content import Content
@@ -192,37 +188,6 @@ class Rows:
                 size=record.size,
             )
 
-    def files(self, disk: SESparseContainer) -> Iterator[Record]:
-        from dissect_sesparse.files.file_systems import deleted_files  # only this reads file systems itself
-        from dissect_sesparse.files.mounts import path_in_target
-
-        for file in deleted_files(disk.chain, self._target.log.warning):
-            recovered = measure(file)
-            yield self._record(
-                FileRecord,
-                disk.chain,
-                file.link,
-                path=self._target.fs.path(path_in_target(self._target, disk, file, file.path)),
-                size=file.size,
-                recovered=recovered.size,
-                digest=recovered.digest,
-                mtime=file.mtime,
-                btime=file.btime,
-                inode=file.inode,
-                filesystem=file.filesystem,
-                named_by=file.naming.by,
-                state=recovered.state,
-                basis=recovered.basis,
-                after=file.deletion.window.after,
-                before=file.deletion.window.before,
-                deleted=file.deletion.logged,
-                deleted_basis=file.deletion.basis,
-                original_path=self._target.fs.path(file.original_path) if file.original_path is not None else None,
-                also_named_by=list(file.naming.also),
-                name_state=file.naming.state,
-                name_basis=file.naming.basis,
-            )
-
     def changes(
         self, disk: SESparseContainer, older: DiskState, newer: DiskState, *, compare: bool, files: bool
     ) -> Iterator[Record]:
@@ -250,35 +215,19 @@ class Rows:
                 before=before,
             )
         if files:
-            yield from self._changed_files(disk, older, newer, ranges)
+            from dissect_sesparse.target.file_rows import FileRows  # only this reads file systems itself
 
-    def _changed_files(
-        self, disk: SESparseContainer, older: DiskState, newer: DiskState, ranges: ChangedRanges
-    ) -> Iterator[Record]:
-        from dissect_sesparse.files.changed_files import changed_files
-        from dissect_sesparse.files.mounts import path_in_target
+            yield from FileRows(self._target, self._record).changed(disk, older, newer, ranges)
 
-        after, before = (TimeWindows(state.chain).frozen_at(state.depth) for state in (older, newer))
-        if after is not None and before is not None and after > before:  # back to an older state: nothing happened so
-            after = before = None
-        for found in changed_files(older, newer, ranges, self._target.log.warning):
-            where = partial(path_in_target, self._target, disk, found)
-            yield self._record(
-                ChangedFileRecord,
-                disk.chain,
-                found.link,
-                path=self._target.fs.path(where(found.path)),
-                old_path=self._target.fs.path(where(found.old_path)) if found.old_path is not None else None,
-                size=found.size,
-                changed=found.changed,
-                state=found.state,
-                mtime=found.mtime,
-                inode=found.inode,
-                filesystem=found.filesystem,
-                after=after,
-                before=before,
-                basis=f"by the states of {older.name} and {newer.name}",
-            )
+    def files(self, disk: SESparseContainer) -> Iterator[Record]:
+        from dissect_sesparse.target.file_rows import FileRows  # as above
+
+        yield from FileRows(self._target, self._record).deleted(disk)
+
+    def versions(self, disk: SESparseContainer, paths: Sequence[str], *, changed: bool) -> Iterator[Record]:
+        from dissect_sesparse.target.file_rows import FileRows  # as above
+
+        yield from FileRows(self._target, self._record).versions(disk, paths, changed=changed)
 
     def findings(self, disk: SESparseContainer, once: Once) -> Iterator[Record]:
         from dissect_sesparse.files.volumes import filesystem_findings
