@@ -7,9 +7,10 @@ r"""What this package adds to the file system of a target: ``/$sesparse$``, besi
     /$sesparse$/unmapped/vm-000002.vmdk/00000230e000-0.bin  each run that ``sesparse.unmapped`` calls present, its old bytes:
                                                         its disk, its offset on the disk, the depth of its link
 
-Their times are those of their link, by the snapshots: changed not after it was frozen, so that is ``mtime`` (and ``ctime`` and
-``atime``); born not before the link below was, so that is ``btime``. Of a link that is not frozen, or of which no snapshot list
-has a time, the first three are 0, which dissect shows as 1970: a time that is not known, and none is made up for it.
+The times of a snapshot are when it was taken. Those of a run are its link's, by the snapshots: changed not after the link was
+frozen, so that is ``mtime`` (and ``ctime`` and ``atime``); born not before the link below was, so that is ``btime``. Of a link
+that is not frozen, or of which no snapshot list has a time, the first three are 0, which dissect shows as 1970: a time that is
+not known, and none is made up for it.
 
 Only virtual entries are added, in a file system of their own: no disk and no volume, so nothing that looks for operating
 systems meets it, and the guest's file systems stay as they are. Folders are filled when they are first looked into: opening

@@ -1,8 +1,7 @@
 """Events of the guest's files: those that were deleted, with what was logged of them, and what differs between two states.
 
 A deletion is told once, by ``deleted``. A file that one state has and the next has not, and that is not among the deleted ones
-(a removed name of a file that has others, a file of which nothing tells whether it was renamed), is *gone*, and no more is
-concluded.
+(it is there again in a newer state; nothing tells whether it was renamed), is *gone*, and no more is concluded.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _fields(moment: Moment) -> Iterator[tuple[str, Any]]:
         value = getattr(moment, "ts" if name == "datetime" else name)
         if isinstance(value, datetime):
             value = _iso(value)
-        elif isinstance(value, str):
+        elif isinstance(value, str) and not value.isascii():
             value = value.encode("utf-8", "backslashreplace").decode()  # half a character is none for a database
         yield name, value
 
