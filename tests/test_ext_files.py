@@ -12,13 +12,12 @@ import pytest
 from churn_drivers import ext2, ext4, of_seed
 
 from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.extfs.inode import ext_inode
+from dissect_sesparse.extfs.tables import ExtTable, written_between
 from dissect_sesparse.files import file_systems
 from dissect_sesparse.files.deleted import Budget, measure
 from dissect_sesparse.files.ext_deletion import logged_deletion
-from dissect_sesparse.files.ext_files import ext_deleted_files
-from dissect_sesparse.files.ext_inode import ext_inode
-from dissect_sesparse.files.ext_state import ExtState
-from dissect_sesparse.files.ext_tables import ExtTable, written_between
+from dissect_sesparse.files.ext_files import ext_deleted_files, ext_state
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.story import Deletion
 from dissect_sesparse.files.volumes import open_volumes
@@ -99,7 +98,7 @@ def test_what_no_link_wrote_is_not_read(tmp_path: Path) -> None:
             (root / f"folder {number % 30}" / "inner" / f"file {number}").unlink()
 
     with open_chain(history(tmp_path, ext4(), many, one, lambda root: (root / "new").touch())) as chain:
-        states = [ExtState(state) for state in states_of(chain)]
+        states = [ext_state(state) for state in states_of(chain)]
         table, counts, folders = ExtTable(states[0]), [], []
         for newer, state in zip(states, states[1:]):
             table = ExtTable(state, table, written_between(chain, newer, state))

@@ -11,11 +11,11 @@ from churn_drivers import Linux
 from dissect.target.filesystems.extfs import ExtFilesystem
 
 from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.extfs.inline import read_inline_data
+from dissect_sesparse.extfs.inode import ExtError, ext_inode, inline_content
 from dissect_sesparse.files.changed_files import changed_files
 from dissect_sesparse.files.changed_ranges import ChangedRanges
 from dissect_sesparse.files.deleted import measure
-from dissect_sesparse.files.ext_inline import read_inline_data
-from dissect_sesparse.files.ext_inode import ExtError, ext_inode, inline_content
 from dissect_sesparse.files.file_systems import deleted_files
 from dissect_sesparse.time.changes import DiskState, changes
 

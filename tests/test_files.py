@@ -18,8 +18,10 @@ from sesparse_builder import ChainBuilder, ExtentBuilder, vmx
 from target_fixtures import example_vm  # noqa: F401
 
 from dissect_sesparse.chain.chain import open_chain
-from dissect_sesparse.files import ext_inode, ext_tables, ntfs_files, walk
+from dissect_sesparse.extfs import inode as ext_inode
+from dissect_sesparse.extfs import tables as ext_tables
 from dissect_sesparse.files import file_systems as files
+from dissect_sesparse.files import ntfs_files, walk
 from dissect_sesparse.files.deleted import measure
 from dissect_sesparse.files.file_systems import deleted_files
 from dissect_sesparse.files.not_looked import MAX_WARNINGS, NotAllLookedAtError, Warnings
@@ -37,7 +39,9 @@ DELETED = {
     "middle.bin": (1, 45_000),
     "empty": (1, 0),
 }
-"""Not twice.bin, which has another name still, nor rename.txt. session.bin was made and deleted between two snapshots."""
+"""Not twice.bin, which has another name still, nor rename.txt."""
+LOGGED = {"ext4": {"session.bin"}, "xfs": set()}
+"""Made and deleted between two snapshots: the journal of ext names it."""
 
 
 CLOSED = {"ext4": "complete", "xfs": "likely"}
@@ -71,7 +75,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def test_deleted_since_a_snapshot(kind: str, folder: Path) -> None:
     found = told(file_states.build(kind, folder).write())
-    assert set(found) == set(DELETED)
+    assert set(found) == set(DELETED) | LOGGED[kind]
     for path, (depth, size) in DELETED.items():
         file, recovered = found[path]
         data = content(path.rpartition("/")[2], size)
@@ -119,12 +123,15 @@ def test_logical_volume(folder: Path) -> None:
     """On LVM: the volume is not one piece of the disk, and has a name."""
     pytest.importorskip("dissect.extfs")
     found = told(file_states.build("ext4", folder, lvm=True).write())
-    assert set(found) == set(DELETED)
+    assert set(found) == set(DELETED) | LOGGED["ext4"]
+    assert found.pop("session.bin")[1].state == "none", "where on the disk its blocks are is not known"
     assert all(recovered.state == "complete" for _, recovered in found.values())
     assert {(file.volume, file.place) for file, _ in found.values()} == {("vg0-data", None)}
     (folder / "vm.vmx").write_bytes(vmx(["vm-000002.vmdk"], "vm").encode())
     target = Target.open(folder / "vm.vmx")
-    assert {str(record.path) for record in target.sesparse.files()} == {f"/{path}" for path in DELETED}
+    assert {str(record.path) for record in target.sesparse.files()} == {
+        f"/{path}" for path in {*DELETED, *LOGGED["ext4"]}
+    }
 
 
 def test_deleted_mft_records_on_a_logical_volume(folder: Path) -> None:
@@ -190,7 +197,8 @@ def test_where_not_all_live_files_are_known_none_is_called_deleted(
 def test_folder_that_holds_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop ends, and as live files may lie where nobody went again, none is called deleted. Of ext the folders are not walked."""
     path = file_states.build("xfs", folder).write()
-    monkeypatch.setattr(walk.Key, "__init__", lambda self, entry, info: vars(self).update(key=7, sure=True))
+    key = {"key": 7, "sure": True, "made": None, "folds": False}
+    monkeypatch.setattr(walk.Key, "__init__", lambda self, entry, info: vars(self).update(key))
     warnings: list[str] = []
     assert told(path, warnings) == {}
     assert any("is met again" in warning for warning in warnings)
@@ -202,7 +210,7 @@ def test_inodes_without_uses(kind: str, folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ext_inode.ExtUse, "sure", False)
     warnings: list[str] = []
     found = told(file_states.build(kind, folder).write(), warnings)
-    assert set(found) <= set(DELETED)
+    assert set(found) <= set(DELETED) | LOGGED[kind]
     missing = set(DELETED) - set(found)
     assert any("may be deleted or renamed" in warning for warning in warnings) or not missing
 

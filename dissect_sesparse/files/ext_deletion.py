@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dissect_sesparse.chain.chain import Chain
-    from dissect_sesparse.files.ext_inode import ExtInode
-    from dissect_sesparse.files.ext_state import ExtState
+    from dissect_sesparse.extfs.inode import ExtInode
+    from dissect_sesparse.extfs.state import ExtState
     from dissect_sesparse.files.story import Deletion
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def moment(nanoseconds: int) -> datetime | None:
+def guest_time(nanoseconds: int) -> datetime | None:
     """A time that an inode has; ``None`` where it has none."""
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
 
@@ -66,7 +66,7 @@ def logged_deletion(deletion: Deletion, alive: int, seconds: int, where: str) ->
         return deletion._replace(
             logged=logged, basis=f"{basis}, which is not between the snapshots: its clock was another"
         )
-    since = moment(alive)
+    since = guest_time(alive)
     window = deletion.window.narrowed(since if since is not None and since <= until else None, until)
     return deletion._replace(
         window=window, logged=logged, basis=f"{basis}, and changed last at {since}" if since else basis

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from dissect.util.compression import lznt1
 
-from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE
 from dissect_sesparse.files.deleted import CHUNK, Piece, read_pieces
 from dissect_sesparse.files.ntfs_layout import volume_runs
+from dissect_sesparse.files.period_bytes import present_parts
 from dissect_sesparse.time.views import Origin
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class PeriodSource:
             for low, high in self._bitmap.free(granted, until) if own else ():
                 where = self._start + low
                 for at, data in read_pieces(self._period.read, where, where + high - low, _SECTOR, _leave_out):
-                    for skip, part in _present(self._period, at, data):
+                    for skip, part in present_parts(self._period, at, data):
                         yield Piece(offset + at + skip - self._start - place, part, False)
 
     def _from_below(self, offset: int, place: int, size: int, *, proven: bool) -> Iterator[Piece]:
@@ -230,18 +230,3 @@ class PeriodSource:
 
 def _leave_out(error: Exception) -> None:
     """What cannot be read counts as not recovered."""
-
-
-def _present(period: Period, place: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Those bytes of a piece of the disk that are in grains that are not all zeros, with their place in the piece."""
-    first = 0  # of what is kept
-    position = 0
-    while position < len(data):
-        end = min(len(data), position + GRAIN_SIZE - (place + position) % GRAIN_SIZE)
-        if not data[position:end].strip(b"\x00") and period.is_empty(place + position):
-            if first < position:
-                yield first, data[first:position]
-            first = end
-        position = end
-    if first < len(data):
-        yield first, data[first:]

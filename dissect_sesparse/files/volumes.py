@@ -19,7 +19,7 @@ from dissect.target.exceptions import FilesystemError
 from dissect.target.target import Target
 from dissect.util.stream import RangeStream
 
-from dissect_sesparse.files.ext_inline import read_inline_data
+from dissect_sesparse.extfs.inline import read_inline_data
 from dissect_sesparse.files.trust import fault_of_reader
 from dissect_sesparse.files.versions import volume_of
 from dissect_sesparse.files.volume_kinds import WITHOUT_FILES, VolumeKind, emptiness, volume_kind

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dissect.extfs.c_ext import FILETYPES
 from dissect.extfs.extfs import INode
 
-from dissect_sesparse.files.ext_directory import inline_blocks, live_names
-from dissect_sesparse.files.ext_inode import INLINE_FLAG, ext_inode, inline_content
+from dissect_sesparse.extfs.directory import inline_blocks, live_names
+from dissect_sesparse.extfs.inode import INLINE_FLAG, ext_inode, inline_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.ext_inode import ExtInode
+    from dissect_sesparse.extfs.inode import ExtInode
 
 INLINE_DATA = 0x8000
 """EXT4_FEATURE_INCOMPAT_INLINE_DATA. No distribution makes it by default."""

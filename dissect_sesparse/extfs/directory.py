@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from dissect_sesparse.files.ext_inode import INDEX_FLAG, inline_parts
+from dissect_sesparse.extfs.inode import INDEX_FLAG, inline_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.ext_inode import ExtInode
+    from dissect_sesparse.extfs.inode import ExtInode
 
 _HEAD = struct.Struct("<IHBB")
 _INLINE_PARENT = 4

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dissect_sesparse.files.ext_directory import inline_blocks, inline_parent, live_names
-from dissect_sesparse.files.ext_inode import INLINE_FLAG, ExtError, ext_inode, ext_runs
+from dissect_sesparse.extfs.directory import inline_blocks, inline_parent, live_names
+from dissect_sesparse.extfs.inode import INLINE_FLAG, ExtError, ext_inode, ext_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.ext_directory import ExtName
-    from dissect_sesparse.files.ext_inode import ExtInode
-    from dissect_sesparse.files.volumes import VolumeState
+    from dissect_sesparse.extfs.directory import ExtName
+    from dissect_sesparse.extfs.inode import ExtInode
 
 ROOT = 2
 """The inode of the root."""
@@ -42,13 +41,19 @@ class ExtState:
     """The file system as a state has it. What cannot be read raises, whatever the chain or dissect raise.
 
     Args:
-        state: As dissect opened it.
+        extfs: As dissect.extfs opened it.
+        depth: Of the link that was the newest then.
+        volume: What dissect calls its volume.
+        place: Where on the disk its volume starts; ``None`` where it is not one piece of the disk.
+        size: Of the volume, in bytes.
     """
 
-    def __init__(self, state: VolumeState):
-        self.state = state
-        self.depth = state.depth
-        self.extfs: Any = state.fs.extfs  # type: ignore[attr-defined]
+    def __init__(self, extfs: Any, depth: int, volume: str, place: int | None, size: int):
+        self.extfs = extfs
+        self.depth = depth
+        self.volume = volume
+        self.place = place
+        self.size = size
         sb = self.extfs.sb
         self.block_size = self.extfs.block_size
         self.inode_size = sb.s_inode_size if sb.s_rev_level else 128

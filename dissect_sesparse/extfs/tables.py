@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dissect_sesparse.files.ext_inode import ExtError, ExtUse
+from dissect_sesparse.extfs.inode import ExtError, ExtUse
 from dissect_sesparse.time.changes import DiskState, changes
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dissect_sesparse.chain.chain import Chain
-    from dissect_sesparse.files.ext_state import ExtState
+    from dissect_sesparse.extfs.state import ExtState
 
 MAX_INODES = 20_000_000
 """Inodes of a file system that were ever used: some 300 MB of memory."""
@@ -150,10 +150,10 @@ def _use(number: int, row: Any) -> ExtUse:
 
 def written_between(chain: Chain, newer: ExtState, older: ExtState) -> Ranges | None:
     """What the links between two states changed, as ranges of the volume; ``None`` where that is not known."""
-    place = newer.state.place
-    if place is None or place != older.state.place:
+    place = newer.place
+    if place is None or place != older.place:
         return None
-    ranges, end = Ranges(), place + newer.state.volume.size
+    ranges, end = Ranges(), place + newer.size
     try:
         for change in changes(DiskState(chain, older.depth), DiskState(chain, newer.depth)):
             low, high = max(change.offset, place), min(change.offset + change.size, end)
