@@ -40,8 +40,8 @@ DELETED = {
     "empty": (1, 0),
 }
 """Not twice.bin, which has another name still, nor rename.txt."""
-LOGGED = {"ext4": {"session.bin"}, "xfs": set()}
-"""Made and deleted between two snapshots: the journal of ext names it."""
+LOGGED = {"ext4": {"session.bin"}, "xfs": {"session.bin"}}
+"""Made and deleted between two snapshots: the journals name it."""
 
 
 CLOSED = {"ext4": "complete", "xfs": "likely"}

@@ -11,7 +11,8 @@ import dissect_sesparse
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 ROOMS = [
-    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "extfs", "findings", "files", "timeline", "history",
+    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "extfs", "xfs", "findings", "files", "timeline",
+    "history",
     "recovery", "report", "target", "commands", "fleet",
 ]  # fmt: skip
 """In their order: each imports only from itself and from those before it."""

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dissect.btrfs.c_btrfs import c_btrfs
@@ -20,7 +21,7 @@ from dissect.util.hash import crc32c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.story import Naming
+    from dissect_sesparse.files.deleted import DeletedFile
 
 MAX_NAMES = 255
 """Folders above a subvolume."""
@@ -128,11 +129,6 @@ def path_of_subvolume(subvolume: Any) -> str:
     return "/".join(name.decode(errors="surrogateescape") for name in reversed(names))
 
 
-def of_lost_subvolume(naming: Naming) -> Naming:
-    """What names a file whose subvolume, such as a snapshot, was deleted: that is said."""
-    return naming._replace(basis=f"{naming.basis}; the subvolume that has it there was deleted")
-
-
 class LiveSubvolumes:
     """Which subvolumes of btrfs the running guest has, and what is known of the files of those that it has no more.
 
@@ -166,8 +162,15 @@ class LiveSubvolumes:
         return self.lacks(folder) and folder.entry.inum == c_btrfs.BTRFS_FIRST_FREE_OBJECTID
 
     def keeps(self, entry: Any, info: Any) -> bool:
-        """Whether a file was taken in, of whatever subvolume, as it is here: nothing of it was changed."""
-        return _version(entry, info) in self._versions
+        """Whether a file of a subvolume that is gone was taken in as it is here, of whatever subvolume: nothing of it was changed."""
+        return self.lacks(entry) and _version(entry, info) in self._versions
+
+    def named(self, file: DeletedFile, entry: Any) -> DeletedFile:
+        """A deleted file, with what names it: if the subvolume that has it there was deleted, that is said."""
+        if not self.lacks(entry):
+            return file
+        basis = f"{file.naming.basis}; the subvolume that has it there was deleted"
+        return replace(file, naming=file.naming._replace(basis=basis))
 
 
 def _version(entry: Any, info: Any) -> int:

@@ -47,15 +47,27 @@ def deletion_after_state(
         number: Which of them has the file.
         partial: The depths of those that were not looked at to their end: that they lack the file shows nothing.
     """
-    after = _newest_written(states[number:])
     before = next((state.depth for state in states[:number][::-1] if state.depth not in partial), None)
-    found = deletion_between(chain, windows, after, before)
-    if after is None or not is_unmarked(states[number].fs):
+    return deletion_since(chain, windows, states[number:], before)
+
+
+def deletion_since(chain: Chain, windows: TimeWindows, states: Sequence[VolumeState], newer: int | None) -> Deletion:
+    """When a file was deleted that a state has, or that nothing there says to be deleted.
+
+    Args:
+        chain: The disk.
+        windows: Its windows.
+        states: That state and those below it.
+        newer: The depth of the oldest state that is known not to have it any more; ``None`` where there is none.
+    """
+    after = newest_written(states)
+    found = deletion_between(chain, windows, after, newer)
+    if after is None or not is_unmarked(states[0].fs):
         return found
     note = "its file system does not mark that it is in use: what was deleted shortly before may not have been written by then"
     return found._replace(basis=f"{found.basis}; {note}")
 
 
-def _newest_written(states: Sequence[VolumeState]) -> int | None:
+def newest_written(states: Sequence[VolumeState]) -> int | None:
     """The depth of the newest of some states that has all that its guest had done: what it has was deleted later."""
     return next((state.depth for state in states if not was_behind(doubt_of(state.fs, state.volume))), None)

@@ -15,14 +15,14 @@ What was not looked at, or not to its end, is said behind the files by an error,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes, of_lost_subvolume
+from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes
 from dissect_sesparse.files.deleted import Budget, DeletedFile
 from dissect_sesparse.files.deletion import deletion_after_state
 from dissect_sesparse.files.ext_files import ext_deleted_files
+from dissect_sesparse.files.guest_log import GuestLog
 from dissect_sesparse.files.known import KnownFiles
 from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
@@ -31,6 +31,7 @@ from dissect_sesparse.files.state_file import MAX_FILES, file_of_state
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key
+from dissect_sesparse.files.xfs_files import XfsGuest
 from dissect_sesparse.time.time_window import TimeWindows
 
 if TYPE_CHECKING:
@@ -127,14 +128,15 @@ def _same(states: Iterator[VolumeState]) -> list[list[VolumeState]]:
 def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings: Warnings) -> Iterator[DeletedFile]:
     """The files of older states that the running guest does not have."""
     running = states[0] if states[0].depth == 0 else None
-    if len(states) == 1 and running is not None:
+    windows = TimeWindows(chain)
+    log = XfsGuest(chain, windows, states, warnings) if states[0].fs.__type__ == "xfs" else GuestLog()
+    if len(states) == 1 and running is not None and type(log) is GuestLog:
         return
     known = KnownFiles()
     subvolumes = LiveSubvolumes()
     doubtful = count = 0
     if running is not None and not _take_in(running, known, subvolumes, warnings):
         return
-    windows = TimeWindows(chain)
     partial: set[int] = set()
     for number, state in enumerate(states):
         if state is running:
@@ -149,7 +151,7 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
             if seen != "new":
                 doubtful += seen == "doubtful"
                 continue
-            if (lost := subvolumes.lacks(entry)) and subvolumes.keeps(entry, info):
+            if subvolumes.keeps(entry, info) or log.keeps(entry):
                 continue
             subvolumes.keep(entry, info)
             count += 1
@@ -158,8 +160,9 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
                 return
             why = doubt or doubt_of_file(state.fs, entry)
             file = file_of_state(chain, state, (path, entry, info), why, deletion, budget, warnings)
-            yield replace(file, naming=of_lost_subvolume(file.naming)) if lost else file
+            yield log.completed(subvolumes.named(file, entry), entry, state.depth)
         partial.update([] if walk.whole else [state.depth])
+    yield from log.others()
     if doubtful:
         why = f"{states[0].name}: {doubtful} files may be deleted or renamed, nothing tells which: they are not told"
         warnings.missed(states[0].name, why)

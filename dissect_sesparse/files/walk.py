@@ -52,6 +52,8 @@ def _use(entry: FilesystemEntry, info: Any) -> tuple[object, ...] | None:
     names = ("i_generation", "di_gen") if subvolume is None else ("generation",)
     generation = next((getattr(inode, name) for name in names if hasattr(inode, name)), 0)
     born = getattr(info, "st_birthtime_ns", None) or 0
+    if getattr(inode, "di_version", 3) < 3:  # of XFS: it has none, and dissect takes other bytes for it
+        born = 0
     return (generation, born, subvolume) if generation or born else None
 
 

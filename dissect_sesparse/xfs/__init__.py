@@ -1,0 +1,1 @@
+"""What XFS itself keeps of files, beside what dissect reads: its log, freed inodes."""
