@@ -34,7 +34,7 @@ def test_status_without_the_container(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(container, "CONTAINERS", others)
     assert cli.main(["status"]) == 1
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("registered"))
-    assert line == "registered: in part: 1 of 10 are missing, see above"
+    assert line == "registered: in part: 1 of 11 are missing, see above"
 
 
 def test_status_when_switched_off() -> None:
@@ -121,7 +121,7 @@ def test_status_in_part(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert "container SESparseContainer: yes" in lines
     (line,) = (line for line in lines if line.startswith("Target.apply"))
     assert line.startswith("Target.apply: no, targets have no /$sesparse$: AttributeError: ")
-    assert lines[-1] == "registered: in part: 1 of 10 are missing, see above"
+    assert lines[-1] == "registered: in part: 1 of 11 are missing, see above"
     assert cli.main(["status", "--json"]) == 1
     status = json.loads(capsys.readouterr().out)
     assert status["registered"].startswith("in part")
