@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     recovery.add_argument(
         "--files", action="store_true", help="also the deleted files by name, under DIR/files (see sesparse.files)"
     )
+    recovery.add_argument(
+        "--all-versions", action="store_true",
+        help="also --files, and each content that a changed file had, under DIR/versions (see sesparse.versions)",
+    )  # fmt: skip
     help_ = "a table of what is odd about disks; exit 0: nothing, 3: warnings or errors, 1: not all could be looked at"
     _with_targets(_add(commands, check, "check", help_)).set_defaults(lists_findings=True)
     _add_descriptor(commands)

@@ -114,7 +114,7 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off in the middle of a file: the next run goes on, and ends as if nothing had been."""
     path = file_states.build("ntfs", tmp_path / "vm").write()
     recover(sources(path), tmp_path / "whole")
-    real, count = recover_files._Output.put, 0
+    real, count = recover_files.RecoveredFile.put, 0
 
     def breaks(self: object, piece: Piece) -> None:
         nonlocal count
@@ -124,7 +124,7 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         real(self, piece)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(recover_files._Output, "put", breaks)
+    monkeypatch.setattr(recover_files.RecoveredFile, "put", breaks)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             recover(sources(path), tmp_path / "out")
@@ -289,3 +289,62 @@ def test_nothing_left_and_very_many_ranges(tmp_path: Path, monkeypatch: pytest.M
     assert lines["holes"]["more_ranges"] == 7
     assert (tmp_path / "out" / lines["holes"]["file"]).read_bytes() == (b"x" + bytes(9)) * 10
     assert (tmp_path / "out" / lines["empty"]["file"]).read_bytes() == b""
+
+
+# Versions
+
+
+def version_lines(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if "version" in line]
+
+
+def with_versions(path: Path, out: Path) -> int:
+    return main(["recover", str(path), "-o", str(out), "--files", "--all-versions"])
+
+
+def test_all_versions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Added to the deleted files: each content of a changed file, the oldest first, and verified by the next run."""
+    builder = file_states.build("ntfs", tmp_path / "vm")
+    path = builder.write()
+    keep = content("keep.txt", 20_000)
+    with open_chain(path) as chain:
+        at = chain.read(0, chain.size).index(keep)
+    grain = at // 4096 + 1
+    data, offset = bytearray(keep), (grain) * 4096 - at
+    data[offset : offset + 4096] = content("patched", 4096)
+    builder.add_delta().allocate(grain, content("patched", 4096))
+    path = builder.write()
+    assert run(path, tmp_path / "out") == 0
+    files = named(tmp_path / "out")
+    assert with_versions(path, tmp_path / "out") == 0
+    lines = version_lines(tmp_path / "out")
+    mine = [line for line in lines if line["path"] == "keep.txt"]
+    assert [(line["version"], line["current"], line["first"]) for line in mine] == [
+        (1, False, "vm.vmdk"), (2, True, "vm-000003.vmdk"),
+    ]  # fmt: skip
+    assert [(tmp_path / "out" / line["file"]).read_bytes() for line in mine] == [keep, bytes(data)]
+    for line in lines:
+        if line["file"] is not None:
+            written = (tmp_path / "out" / line["file"]).read_bytes()
+            assert hashlib.sha256(written).hexdigest() == line["digest"]["sha256"] or line["state"] == "partial"
+            assert re.fullmatch(r"versions/.*/~\d+(~likely)?(\.\w+)?", line["file"])
+            assert ("~likely" in line["file"]) == bool(line["likely_ranges"])
+    assert {name: line for name, line in named(tmp_path / "out").items() if name in files and "version" not in line}
+    assert "contents of changed files: 2 complete" in capsys.readouterr().out
+    before = {name: each[2] for name, each in snapshot_of(tmp_path / "out").items()}
+    assert with_versions(path, tmp_path / "out") == 0
+    assert "verified, all was there" in capsys.readouterr().out
+    assert {name: each[2] for name, each in snapshot_of(tmp_path / "out").items()} == before
+    assert run(path, tmp_path / "out") == 1
+    assert "begun with --all-versions (give it again, or use another folder)" in capsys.readouterr().err
+
+
+@given(st.lists(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_no_name_of_a_guest_becomes_that_of_a_version(paths: list[list[str]]) -> None:
+    """Whatever a folder of the guest is called, it is not in the way of the contents of a file of the same path."""
+    safe = SafePaths()
+    ours = {safe.inside(("disk", "volume", *path), f"~{number}.txt") for number, path in enumerate(paths)}
+    theirs = [safe.of("disk", "volume", *path, "~1.txt") for path in paths]
+    taken = {name_key("/".join(path[:end])) for path in theirs for end in range(1, len(path) + 1)}
+    assert not {name_key("/".join(path)) for path in ours} & taken

@@ -106,3 +106,10 @@ def with_files(source: Source) -> Source:
     from dissect_sesparse.files.file_systems import deleted_files  # only this reads file systems
 
     return replace(source, files=lambda warn: deleted_files(source.chain, warn))
+
+
+def with_versions(source: Source) -> Source:
+    """The same with what lists each content that a file had, of the files that had several."""
+    from dissect_sesparse.history.file_versions import file_versions  # as above
+
+    return replace(source, versions=lambda warn: file_versions(source.chain, None, warn))

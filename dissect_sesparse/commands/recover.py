@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dissect_sesparse.commands.opening import with_files
+from dissect_sesparse.commands.opening import with_files, with_versions
 from dissect_sesparse.commands.runner import OpenMachine, Work
 from dissect_sesparse.commands.runner import run as run_work
 from dissect_sesparse.files.deleted import FILE_STATES
@@ -42,7 +42,11 @@ class Recover(Work):
 
     def machine(self, machine: OpenMachine) -> Iterator[str]:
         folder = self.options.output / machine.name if self.several else self.options.output
-        sources = list(map(with_files, machine.sources)) if self.options.files else machine.sources
+        sources = machine.sources
+        if self.options.files or self.options.all_versions:
+            sources = list(map(with_files, sources))
+        if self.options.all_versions:
+            sources = list(map(with_versions, sources))
         recovery = recover(
             sources,
             folder,
@@ -68,16 +72,23 @@ def _lines(recovery: Recovery) -> Iterator[str]:
         yield f"{disk['disk']}: unreferenced: {', '.join(found) or 'none'}"
         if unreadable := disk["unmapped_unreadable"] + 4096 * disk["unreferenced_unreadable_grains"]:
             yield f"{disk['disk']}: {unreadable} bytes of its files cannot be read, and are not recovered"
-        if (files := disk.get("deleted_files")) is not None:
-            found = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
-            lost = f"; {files['none']['files']} of which nothing is left" if files["none"]["files"] else ""
-            missed = counted(volume["volume"] for volume in files["not_looked_at"])
-            none = f"none found; {missed}" if missed else "none"
-            yield f"{disk['disk']}: deleted files: {', '.join(found) or none}{lost}{f'; {missed}' if found and missed else ''}"
-            yield from files["warnings"]
+        yield from _of_files(disk, "deleted_files", "deleted files")
+        yield from _of_files(disk, "file_versions", "contents of changed files")
         if disk["reason"]:
             yield f"{disk['disk']}: INCOMPLETE: {disk['reason']}"
         if errors := sum(finding["level"] == "error" for finding in disk["findings"]):
             yield f"{disk['disk']}: {errors} errors in its files, see findings in report.json"
     done = "verified, all was there and is unchanged" if recovery.verified else f"{recovery.written} bytes written"
     yield f"{recovery.folder}: {done}"
+
+
+def _of_files(disk: dict[str, Any], name: str, what: str) -> Iterator[str]:
+    """What is said of deleted files, or of versions, where these were asked for."""
+    if (files := disk.get(name)) is None:
+        return
+    found = [f"{files[state]['files']} {state}" for state in FILE_STATES[:-1] if files[state]["files"]]
+    lost = f"; {files['none']['files']} of which nothing is left" if files["none"]["files"] else ""
+    missed = counted(volume["volume"] for volume in files["not_looked_at"])
+    none = f"none found; {missed}" if missed else "none"
+    yield f"{disk['disk']}: {what}: {', '.join(found) or none}{lost}{f'; {missed}' if found and missed else ''}"
+    yield from files["warnings"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.files.deleted import FILE_STATES, measure
@@ -22,7 +23,7 @@ from dissect_sesparse.source.text import logger_of
 from dissect_sesparse.trimmed.content import signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from dissect_sesparse.chain.chain import Chain
@@ -64,10 +65,17 @@ class FilesRecovery:
         Args:
             files: Gets what takes warnings, gives the deleted files.
         """
+        return self._summary(lambda: self._all(files(self._warnings.append)))
+
+    def _all(self, files: Iterable[DeletedFile]) -> None:
+        for file in files:
+            self._one(file)
+
+    def _summary(self, write: Callable[[], None]) -> dict[str, Any]:
+        """Write all, and what the report says of it."""
         missed: tuple[NotLooked, ...] = ()
         try:
-            for file in files(self._warnings.append):
-                self._one(file)
+            write()
         except NotAllLookedAtError as e:
             missed = e.places
         return {
@@ -89,7 +97,7 @@ class FilesRecovery:
             _NotProvenError: If that is the one for what is proven, and some of it is only likely.
         """
         parts = (top, *self._paths[top].of(self.stem, file.volume, *file.path.split("/")))
-        output = _Output(self.folder, parts, file.size, only_proven=top == FILES_FOLDER)
+        output = RecoveredFile(self.folder, parts, file.size, only_proven=top == FILES_FOLDER)
         written = True
         try:
             recovered = measure(file, output.put)
@@ -103,16 +111,26 @@ class FilesRecovery:
             raise
         finally:
             output.close()
-        self._counts[recovered.state] += 1
-        self._bytes[recovered.state] += recovered.size
+        self._count(recovered)
         self._line(file, recovered, output, output.name if written and recovered.state != "none" else None)
 
-    def _finish(self, file: DeletedFile, output: _Output) -> None:
+    def _count(self, recovered: Recovered) -> None:
+        self._counts[recovered.state] += 1
+        self._bytes[recovered.state] += recovered.size
+
+    def _finish(self, file: DeletedFile, output: RecoveredFile) -> None:
         if not output.finish(file.mtime, file.atime):
             log.warning("%s: its time in the guest cannot be set here: %s", output.name, file.mtime)
         self.written += output.written
 
-    def _line(self, file: DeletedFile, recovered: Recovered, output: _Output, name: str | None) -> None:
+    def _line(
+        self,
+        file: DeletedFile,
+        recovered: Recovered,
+        output: RecoveredFile,
+        name: str | None,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         fields = {
             "disk": self.chain.name,
             "link": file.link.name,
@@ -140,7 +158,7 @@ class FilesRecovery:
         }
         digest = None if recovered.digest is None else dict(zip(("md5", "sha1", "sha256"), recovered.digest))
         content = {"digest": digest, "signature": signature(output.head) if output.head else None}
-        self.manifest.put(fields | content)
+        self.manifest.put({**fields, **content, **more})
 
 
 def _times(file: DeletedFile) -> dict[str, str | None]:
@@ -186,7 +204,7 @@ class _Listed:
                 self._ranges.append((offset, size))
 
 
-class _Output:
+class RecoveredFile:
     """A recovered file. It is made when the first of its bytes is there.
 
     Args:

@@ -5,7 +5,8 @@ In the folder, for each disk::
     STEM.raw, STEM.map            the old bytes at their addresses, and which those are
     STEM.depthN.raw, .map         those of link N where a newer link has other bytes for the address
     STEM.unreferenced.bin         grains that no entry names, one behind the other
-    files/STEM/VOLUME/PATH        deleted files by name, where these are asked for (see ``recover_files``)
+    files/STEM/VOLUME/PATH        deleted files by name, where these are asked for (see ``files``)
+    versions/STEM/VOLUME/PATH/    each content that a file had, where these are asked for (see ``versions``)
     manifest.jsonl                each unmapped run: source, digest, state, and where its bytes are now
     unreferenced.jsonl            the same for the runs of the ``.bin``
     report.json                   input files, options, versions, counts
@@ -40,6 +41,7 @@ from dissect_sesparse.recovery.state import (
     versions,
     without_files,
 )
+from dissect_sesparse.recovery.versions import VersionsRecovery
 from dissect_sesparse.recovery.writing import identities, system_errors
 
 if TYPE_CHECKING:
@@ -49,11 +51,12 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.deleted import DeletedFile
     from dissect_sesparse.findings.findings import Finding
+    from dissect_sesparse.history.file_versions import FileVersion
     from dissect_sesparse.recovery.own_json import Shape
 
 _PROVEN = ("options", "inputs", "outputs", "disks")
 """What a report must say again when all is verified."""
-_OF_FILES = ("deleted_files", "state", "reason")
+_OF_FILES = ("deleted_files", "file_versions", "state", "reason")
 """What of a disk may differ once its deleted files are there."""
 _LINES = ("manifest.jsonl", "unreferenced.jsonl")
 _SHAPE: Shape = {
@@ -80,7 +83,8 @@ class Recovery:
     def complete(self) -> bool:
         """Whether every disk was recovered to its end, and every volume looked at where deleted files are wanted."""
         return all(
-            disk["state"] in ("done", "skipped") and not disk.get("deleted_files", {}).get("not_looked_at")
+            disk["state"] in ("done", "skipped")
+            and not any(disk.get(name, {}).get("not_looked_at") for name in ("deleted_files", "file_versions"))
             for disk in self.report["disks"]
         )
 
@@ -94,6 +98,8 @@ class Source:
     """What its opening told beside what its files tell."""
     files: Callable[[Callable[[str], None]], Iterable[DeletedFile]] | None = None
     """Gets what takes warnings, gives the disk's deleted files; without, none are recovered by name."""
+    versions: Callable[[Callable[[str], None]], Iterable[FileVersion]] | None = None
+    """Gets what takes warnings, gives each content that files of the disk had; without, none are written."""
     volumes: Callable[[], Iterable[Finding]] = tuple
     """Gives a finding for each volume that is not opened; looking for them reads the disk."""
     machine: str = ""
@@ -193,7 +199,10 @@ class _Run:
     def _options(self) -> list[dict[str, Any]]:
         """What each disk was opened with, and whether its files are wanted."""
         return [
-            options_of(source.chain) | ({"files": True} if source.files is not None else {}) for source in self.sources
+            options_of(source.chain)
+            | ({"files": True} if source.files is not None else {})
+            | ({"versions": True} if source.versions is not None else {})
+            for source in self.sources
         ]
 
     def _measure(self) -> None:
@@ -223,12 +232,7 @@ class _Run:
                 disk = DiskRecovery(source.chain, source.notes, self.out, stem, manifest, index, self._advance)
                 disks.append(disk.recover())
                 self.written += disk.written
-                if source.files is not None:
-                    files = FilesRecovery(source.chain, self.out, stem, manifest)
-                    disks[-1]["deleted_files"] = files.recover(source.files)
-                    self.written += files.written
-                    if files.unwritten and disks[-1]["state"] == "done":
-                        disks[-1] |= {"state": "incomplete", "reason": "; ".join(files.unwritten[:_REASONS])}
+                self._files(source, stem, manifest, disks[-1])
             for lines in (manifest, index):
                 lines.finish()
                 self.written += lines.file.written
@@ -245,6 +249,20 @@ class _Run:
             "outputs": {name: self._sha256(name) for name in _LINES},
             "disks": [*disks, *self.others],
         }
+
+    def _files(self, source: Source, stem: str, manifest: JsonLines, disk: dict[str, Any]) -> None:
+        """Write the files of a disk that are wanted, and what the report says of them."""
+        parts: list[FilesRecovery] = []
+        if source.files is not None:
+            parts.append(FilesRecovery(source.chain, self.out, stem, manifest))
+            disk["deleted_files"] = parts[-1].recover(source.files)
+        if source.versions is not None:
+            parts.append(versions := VersionsRecovery(source.chain, self.out, stem, manifest))
+            disk["file_versions"] = versions.recover_versions(source.versions)
+        for part in parts:
+            self.written += part.written
+            if part.unwritten and disk["state"] == "done":
+                disk |= {"state": "incomplete", "reason": "; ".join(part.unwritten[:_REASONS])}
 
     def _write(self, name: str, text: str, *, replaces: bool) -> None:
         file = OutputFile(self.out, name, replaces=replaces)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dissect_sesparse.recovery.writing import PARTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9])", re.IGNORECASE)
 """Devices on Windows, with any suffix and in any folder; also with superscript digits, which are these to :func:`name_key`."""
@@ -130,6 +130,16 @@ class SafePaths:
                 self._folders[above, name] = self._free(above, part)
             path.append(self._folders[above, name])
         return (*path, self._free("/".join(path), safe[-1]))
+
+    def inside(self, parts: Sequence[str], name: str) -> tuple[str, ...]:
+        """The parts of a path of our own file in a folder that stands for a file of the evidence.
+
+        Args:
+            parts: As for :meth:`of`. The same ones lead to the same folder.
+            name: Of our own file, which no other in it has. Where it starts with ``~`` no name of the evidence becomes the same.
+        """
+        *folder, _ = self.of(*parts, name)
+        return (*folder, name)
 
     def _free(self, folder: str, part: str) -> str:
         """A name in a folder that nothing has yet."""

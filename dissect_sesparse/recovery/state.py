@@ -1,6 +1,7 @@
 """What a recovery began with: its input files and options, kept in the folder so that only the same goes on there.
 
-What goes on in the folder of an earlier run: the same again, and the same with ``--files``, which adds the files. All else
+What goes on in the folder of an earlier run: the same again, and the same with ``--files``, or with that and
+``--all-versions``, which adds them. All else
 (other options, disks or files of the evidence, another version, ``--files`` left out again) needs another folder.
 """
 
@@ -116,10 +117,15 @@ class RecoveryState:
         """Refuse where something else was begun here."""
         self._wanted_options = wanted["options"]
         begun = self._content["options"]
-        if begun != wanted["options"] and begun == without_files(wanted["options"]):
+        fewer = (without_files(wanted["options"]), without_files(wanted["options"], "versions"))
+        if begun != wanted["options"] and begun in fewer:
             begun = wanted["options"]
-        elif begun != wanted["options"] and without_files(begun) == wanted["options"]:
-            raise RecoverError("begun with --files", file=self.path, advice="give it again, or use another folder")
+        elif begun != wanted["options"] and wanted["options"] in (
+            without_files(begun),
+            without_files(begun, "versions"),
+        ):
+            lacks = "--files" if wanted["options"] == without_files(wanted["options"]) else "--all-versions"
+            raise RecoverError(f"begun with {lacks}", file=self.path, advice="give it again, or use another folder")
         for name, found in (
             ("version", self._content["version"]),
             ("options", begun),
@@ -161,9 +167,10 @@ class RecoveryState:
             fh.write(json.dumps(self._content, indent=2).encode())
 
 
-def without_files(options: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The options of a recovery but for whether deleted files are wanted."""
-    return [{name: value for name, value in each.items() if name != "files"} for each in options]
+def without_files(options: Sequence[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """The options of a recovery but for whether deleted files and all versions are wanted, or those of some names."""
+    left_out = names or ("files", "versions")
+    return [{name: value for name, value in each.items() if name not in left_out} for each in options]
 
 
 def _names(out: OutputFolder) -> set[str]:
