@@ -22,6 +22,7 @@ from dissect_sesparse.files.btrfs_subvolumes import LiveSubvolumes
 from dissect_sesparse.files.deleted import Budget, DeletedFile
 from dissect_sesparse.files.deletion import deletion_after_state
 from dissect_sesparse.files.ext_files import ext_deleted_files
+from dissect_sesparse.files.fat_files import FatGuest
 from dissect_sesparse.files.guest_log import GuestLog
 from dissect_sesparse.files.known import KnownFiles
 from dissect_sesparse.files.mft import NtfsView
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dissect_sesparse.chain.chain import Chain
+
+
+_GUESTS = {"xfs": XfsGuest, "fat": FatGuest}
+"""File systems that keep more of deleted files, and who reads it."""
 
 
 def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[DeletedFile]:
@@ -129,9 +134,10 @@ def _gone(chain: Chain, states: Sequence[VolumeState], budget: Budget, warnings:
     """The files of older states that the running guest does not have."""
     running = states[0] if states[0].depth == 0 else None
     windows = TimeWindows(chain)
-    log = XfsGuest(chain, windows, states, warnings) if states[0].fs.__type__ == "xfs" else GuestLog()
-    if len(states) == 1 and running is not None and type(log) is GuestLog:
+    guest = _GUESTS.get(states[0].fs.__type__)
+    if len(states) == 1 and running is not None and guest is None:
         return
+    log = guest(chain, windows, states, warnings) if guest is not None else GuestLog()
     known = KnownFiles()
     subvolumes = LiveSubvolumes()
     doubtful = count = 0
