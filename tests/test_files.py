@@ -298,10 +298,10 @@ def test_two_disks_and_one_that_is_broken(
 
     real = ntfs_files.incarnations
 
-    def broken(views: list, warn: object) -> object:
+    def broken(views: list, *more: object) -> object:
         if len(views) == len(make_vm.LINKS) + 1:  # the disk with one link more
             raise RecursionError("deep")
-        return real(views, warn)
+        return real(views, *more)
 
     monkeypatch.setattr(ntfs_files, "incarnations", broken)
     with caplog.at_level(logging.WARNING):

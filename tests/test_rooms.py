@@ -11,7 +11,7 @@ import dissect_sesparse
 
 PACKAGE = Path(dissect_sesparse.__file__).parent
 ROOMS = [
-    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "extfs", "xfs", "findings", "files", "timeline",
+    "source", "vm", "extent", "repair", "chain", "time", "trimmed", "extfs", "xfs", "ntfs", "findings", "files", "timeline",
     "history",
     "recovery", "report", "target", "commands", "fleet",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from dissect_sesparse.files.trust import doubt_of, is_unmarked, was_behind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.volumes import VolumeState
@@ -71,3 +72,25 @@ def deletion_since(chain: Chain, windows: TimeWindows, states: Sequence[VolumeSt
 def newest_written(states: Sequence[VolumeState]) -> int | None:
     """The depth of the newest of some states that has all that its guest had done: what it has was deleted later."""
     return next((state.depth for state in states if not was_behind(doubt_of(state.fs, state.volume))), None)
+
+
+def deletion_at(deletion: Deletion, logged: datetime, alive: datetime | None, where: str) -> Deletion:
+    """What is known of a deletion, narrowed by when the guest logged it.
+
+    The window is the host's, and the time the guest's: where they contradict each other, the window stays as it is.
+
+    Args:
+        deletion: By the snapshots.
+        logged: When the file was deleted, by the guest's clock.
+        alive: When it was surely there yet, by the same.
+        where: What says so.
+    """
+    after, before = deletion.window
+    basis = f"{deletion.basis}; {where} has its deletion at {logged.isoformat()}"
+    if (after is not None and logged < after) or (before is not None and logged > before):
+        basis += ", which is not between the snapshots: the guest's clock was another"
+        return deletion._replace(logged=logged, basis=basis)
+    since = alive if alive is not None and alive <= logged else None
+    if since is not None:
+        basis += f", and what it has before that at {since.isoformat()}"
+    return deletion._replace(window=deletion.window.narrowed(since, logged), logged=logged, basis=basis)

@@ -3,7 +3,7 @@
 Each state is opened as dissect would open it, see ``volumes``. A file system is the same in two states by its serial number
 or UUID, and where it has none by its place.
 
-- NTFS: see ``evidence.ntfs_files``.
+- NTFS: see ``ntfs_files``.
 - ext: see ``files.ext_files``.
 - All others that dissect mounts: the inode of a deleted file is gone, so older states are asked for files that the running
   guest does not have. A file is the same by its inode and what tells that inode's uses apart, and where nothing does by inode
@@ -25,7 +25,6 @@ from dissect_sesparse.files.ext_files import ext_deleted_files
 from dissect_sesparse.files.fat_files import FatGuest
 from dissect_sesparse.files.guest_log import GuestLog
 from dissect_sesparse.files.known import KnownFiles
-from dissect_sesparse.files.mft import NtfsView
 from dissect_sesparse.files.not_looked import Warnings
 from dissect_sesparse.files.ntfs_files import ntfs_deleted_files
 from dissect_sesparse.files.state_file import MAX_FILES, file_of_state
@@ -33,6 +32,7 @@ from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.volumes import Unopened, VolumeState, hidden, open_volumes
 from dissect_sesparse.files.walk import FileWalk, Key
 from dissect_sesparse.files.xfs_files import XfsGuest
+from dissect_sesparse.ntfs.view import NtfsView
 from dissect_sesparse.time.time_window import TimeWindows
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def deleted_files(chain: Chain, warn: Callable[[str], None]) -> Iterator[Deleted
                     NtfsView(s.depth, s.fs.ntfs, s.volume.size, s.place, doubt_of(s.fs, s.volume))  # type: ignore[attr-defined]
                     for s in states
                 ]
-                yield from ntfs_deleted_files(chain, views, states[0].name, budget, warnings)
+                missed = partial(warnings.missed, states[0].name)
+                yield from ntfs_deleted_files(chain, views, states[0].name, budget, warnings, missed)
             elif states[0].fs.__type__ == "ext":
                 yield from ext_deleted_files(chain, states, budget, warnings)
             else:

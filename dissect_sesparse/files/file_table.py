@@ -14,9 +14,9 @@ from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 from dissect.ntfs.mft import MftRecord
 from dissect.util.stream import RangeStream, RunlistStream
 
-from dissect_sesparse.files.mft import is_system_file
 from dissect_sesparse.files.trust import fault_of_file
 from dissect_sesparse.files.walk import FileWalk, Key, Number, number_of, reopened
+from dissect_sesparse.ntfs.mft import is_system_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

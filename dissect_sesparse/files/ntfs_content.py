@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 from dissect.util.compression import lznt1
 
 from dissect_sesparse.files.deleted import CHUNK, Piece, read_pieces
-from dissect_sesparse.files.ntfs_layout import volume_runs
 from dissect_sesparse.files.period_bytes import present_parts
+from dissect_sesparse.ntfs.layout import volume_runs
 from dissect_sesparse.time.views import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.mft import NtfsView
-    from dissect_sesparse.files.ntfs_bitmap import Bitmap
-    from dissect_sesparse.files.ntfs_layout import StreamLayout
+    from dissect_sesparse.ntfs.bitmap import Bitmap
+    from dissect_sesparse.ntfs.layout import StreamLayout
+    from dissect_sesparse.ntfs.view import NtfsView
     from dissect_sesparse.time.views import Period
     from dissect_sesparse.trimmed.ranges import Ranges
 

@@ -30,13 +30,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.deletion import deletion_between
-from dissect_sesparse.files.mft import incarnations
-from dissect_sesparse.files.mft_paths import Paths
-from dissect_sesparse.files.mft_record import MftError, check_record, is_elsewhere, standard, standard_times, streams
-from dissect_sesparse.files.ntfs_bitmap import Bitmap
+from dissect_sesparse.files.ntfs_bin import RecycleBin, with_original
 from dissect_sesparse.files.ntfs_content import PeriodSource, StateSource, content
-from dissect_sesparse.files.ntfs_layout import StreamLayout, layout_of
+from dissect_sesparse.files.ntfs_known import KnownNames
 from dissect_sesparse.files.ntfs_names import naming_of, states_around
+from dissect_sesparse.files.ntfs_streams import Stream, stream_names, streams_in
+from dissect_sesparse.ntfs.bitmap import Bitmap
+from dissect_sesparse.ntfs.mft import Noticed, incarnations
+from dissect_sesparse.ntfs.mft_paths import Paths
+from dissect_sesparse.ntfs.mft_record import file_names, standard, standard_times
 from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.time.views import Period
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
@@ -49,23 +51,13 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.deleted import Budget, Piece
-    from dissect_sesparse.files.mft import Incarnation, NtfsView
+    from dissect_sesparse.ntfs.layout import StreamLayout
+    from dissect_sesparse.ntfs.mft import Incarnation
+    from dissect_sesparse.ntfs.view import NtfsView
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DOUBT = "they lie in its clusters, which were written in the time in which it was deleted; nothing tells by whom last"
 NOT_IN_USE = "the file system of that state has them as its own, but its bitmap does not have them in use"
-
-
-class Stream(NamedTuple):
-    """A data stream of a file, as one state tells it."""
-
-    view: NtfsView
-    record: MftRecord
-    path: str
-    layout: StreamLayout | None
-    """``None`` where nothing tells where its bytes are."""
-    lost: str
-    """Why not."""
 
 
 class Last(NamedTuple):
@@ -79,7 +71,12 @@ class Last(NamedTuple):
 
 
 def ntfs_deleted_files(
-    chain: Chain, views: Sequence[NtfsView], volume: str, budget: Budget, warn: Callable[[str], None]
+    chain: Chain,
+    views: Sequence[NtfsView],
+    volume: str,
+    budget: Budget,
+    warn: Callable[[str], None],
+    missed: Callable[[str], None],
 ) -> Iterator[DeletedFile]:
     """The deleted files of an NTFS volume, those that changed last first.
 
@@ -89,8 +86,9 @@ def ntfs_deleted_files(
         volume: What dissect calls it.
         budget: How many bytes are read at the most.
         warn: Gets what is not told, and why.
+        missed: Gets what was not looked at, and why.
     """
-    yield from _Volume(chain, views, volume, budget, warn).files()
+    yield from _Volume(chain, views, volume, budget, warn).files(missed)
 
 
 class _Volume:
@@ -102,18 +100,29 @@ class _Volume:
         self.volume = volume
         self.budget = budget
         self.warn = warn
-        self.paths = Paths(views)
         self.windows = TimeWindows(chain)
+        self.paths = Paths(views)
+        self.known = KnownNames(chain, views, volume, self.windows, self.paths)
         self._periods: dict[int, tuple[Period, Ranges]] = {}
         self._bitmaps: dict[int, Bitmap] = {}
 
-    def files(self) -> Iterator[DeletedFile]:
-        found = sorted(incarnations(self.views, self.warn), key=lambda each: (-each.changed, each.segment))
+    def files(self, missed: Callable[[str], None]) -> Iterator[DeletedFile]:
+        noticed = Noticed()
+        found = sorted(incarnations(self.views, noticed, self.warn), key=lambda each: (-each.changed, each.segment))
+        self.known.look(noticed, missed)
+        recycle_bin = RecycleBin(self.paths, noticed.information, missed)
+        for file in self._named(found):
+            yield with_original(file, recycle_bin.of(file.path))
+
+    def _named(self, found: list[Incarnation]) -> Iterator[DeletedFile]:
+        """Those that records of the MFT name, and then what only something else names."""
         try:
             for _, together in groupby(found, key=lambda each: each.changed):
                 yield from self._together(list(together))
         except TooManyRangesError as e:
             self.warn(f"the clusters of its deleted files overlap: {e}, the rest is not told")
+            return
+        yield from self.known.alone()
 
     # Who had which clusters
 
@@ -161,6 +170,9 @@ class _Volume:
 
     def _of(self, one: Incarnation, contested: dict[int, Ranges]) -> Iterator[DeletedFile]:
         """A file, or both that it is, stream by stream."""
+        if one.running is not None:
+            yield from self._removed(one, one.running)
+            return
         last = {} if one.deleted_in is None else self._streams(one, one.deleted_in)
         older = {} if one.live_in is None else self._streams(one, one.live_in)
         for kept in older.values() if not last else ():
@@ -170,30 +182,29 @@ class _Volume:
             file = Last(stream, older.get(name), granted)
             yield from self._safely(stream.path, lambda file=file: self._versions(one, file))
 
+    def _removed(self, one: Incarnation, running: NtfsView) -> Iterator[DeletedFile]:
+        """The data streams with a name that a live file had, and neither the next newer state nor the running one has."""
+        assert one.live_in is not None
+        newer = self.views[self.views.index(one.live_in) - 1]
+        try:
+            kept = stream_names(newer, one.segment) | stream_names(running, one.segment)
+        except Exception as e:  # whatever dissect.ntfs trips over
+            self.warn(f"which streams of MFT record {one.segment} were removed is not known: {e or type(e).__name__}")
+            return
+        for name, stream in self._streams(one, one.live_in).items():
+            if name and name not in kept:
+                yield from self._safely(stream.path, lambda stream=stream: self._as_state(one, stream))
+
     def _streams(self, one: Incarnation, view: NtfsView, *, silent: bool = False) -> dict[str, Stream]:
         """The data streams of a file as a state tells them."""
         try:
-            record = view.record(one.segment)
-            check_record(record)
-            path = self.paths.of(record, view)
-            found = {}
-            for name, pieces in (streams(record) or {"": []}).items():
-                layout, lost = None, "its record names no data"
-                try:
-                    if pieces and not name and is_elsewhere(record):
-                        lost = "its content is not in its main stream: Windows compressed it, or keeps it elsewhere"
-                    elif pieces:
-                        layout = layout_of(pieces, view)
-                except MftError as e:
-                    lost = str(e)
-                found[name] = Stream(view, record, f"{path}:{name}" if name else path, layout, lost)
+            return streams_in(view, one.segment, self.paths)
         except TooManyRangesError:
             raise
         except Exception as e:  # whatever dissect.ntfs trips over
             if not silent:
                 self.warn(f"the deleted MFT record {one.segment}: {e or type(e).__name__}")
             return {}
-        return found
 
     def _safely(self, path: str, make: Callable[[], list[DeletedFile]]) -> list[DeletedFile]:
         try:
@@ -272,10 +283,13 @@ class _Volume:
             self.warn(f"{stream.path}: a file of {size} bytes on a disk of {self.chain.size}: it is not recovered")
             pieces = _nothing
         times = standard(stream.record)
+        link = self.chain.links[stream.view.depth]
+        deletion = deletion_between(self.chain, self.windows, *states_around(one, self.views))
+        beside = self.known.beside(one, {name.FileName for name in file_names(stream.record)})
         note = " (encrypted: as the file system keeps it)" if stream.layout and stream.layout.encrypted else ""
         return [
             DeletedFile(
-                link=self.chain.links[stream.view.depth],
+                link=link,
                 volume=self.volume,
                 path=stream.path,
                 size=size,
@@ -284,8 +298,9 @@ class _Volume:
                 atime=_time(times, "last_access_time_ns"),
                 inode=one.segment,
                 filesystem="ntfs",
-                naming=naming_of(named_by, stream.view, self.chain.links[stream.view.depth].name),
-                deletion=deletion_between(self.chain, self.windows, *states_around(one, self.views)),
+                naming=naming_of(named_by, one, stream.view, link.name, beside.also),
+                deletion=self.known.deletion(deletion, beside.logged),
+                story=self.known.story(beside.logged),
                 proof=proof + note,
                 doubt=doubt + note,
                 known=stream.layout is not None,

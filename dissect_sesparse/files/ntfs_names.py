@@ -10,17 +10,28 @@ from dissect_sesparse.files.trust import was_behind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dissect_sesparse.files.mft import Incarnation, NtfsView
+    from dissect_sesparse.ntfs.mft import Incarnation
+    from dissect_sesparse.ntfs.view import NtfsView
 
 
-def naming_of(by: str, view: NtfsView, link: str) -> Naming:
+def naming_of(by: str, one: Incarnation, view: NtfsView, link: str, also: tuple[str, ...]) -> Naming:
     """How sure the name of a file is that its MFT record has.
 
     Args:
         by: ``snapshot`` where the state has the file, ``mft`` where it has its record freed.
+        one: The file.
         view: The state.
         link: The name of its link.
+        also: What names it beside its record.
     """
+    if by == "mft" and one.live_in is not None:
+        also = ("snapshot", *also)
+    elif by == "snapshot" and one.deleted_in is not None:
+        also = ("mft", *also)
+    return _naming(by, view, link)._replace(also=also)
+
+
+def _naming(by: str, view: NtfsView, link: str) -> Naming:
     if by != "snapshot":
         return Naming(by, "likely", f"its MFT record, freed as of {link}, has it; its folders may be others since")
     has_it = f"the file system as of {link} has it"
@@ -40,6 +51,10 @@ def states_around(one: Incarnation, views: Sequence[NtfsView]) -> tuple[int | No
         assert one.deleted_in is not None
         has = next((depth for depth in depths if depth > one.deleted_in.depth), None)
     newer = max((depth for depth in depths if has is None or depth < has), default=None)
-    reaches = (view for view in views if has is not None and view.depth >= has)
-    older = next((view.depth for view in reaches if not was_behind(view.doubt)), None)
-    return older, one.deleted_in.depth if one.deleted_in is not None else newer
+    return newest_written(views, has), one.deleted_in.depth if one.deleted_in is not None else newer
+
+
+def newest_written(views: Sequence[NtfsView], depth: int | None) -> int | None:
+    """The depth of the newest state, not newer than one, that has all that its guest had done; ``None``: there is none."""
+    reaches = (view for view in views if depth is not None and view.depth >= depth)
+    return next((view.depth for view in reaches if not was_behind(view.doubt)), None)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 
-from dissect_sesparse.files.mft_record import own
+from dissect_sesparse.ntfs.mft_record import own
 
 if TYPE_CHECKING:
     from dissect.target.filesystem import Filesystem

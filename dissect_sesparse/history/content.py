@@ -8,18 +8,18 @@ from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.file_table import printable_path
-from dissect_sesparse.files.mft import NtfsView
-from dissect_sesparse.files.mft_record import check_record, is_elsewhere, streams
-from dissect_sesparse.files.ntfs_bitmap import Bitmap
 from dissect_sesparse.files.ntfs_content import StateSource, content
 from dissect_sesparse.files.ntfs_files import NOT_IN_USE
-from dissect_sesparse.files.ntfs_layout import layout_of
 from dissect_sesparse.files.ntfs_names import naming_of
 from dissect_sesparse.files.state_file import file_of_state
 from dissect_sesparse.files.story import NOTHING_LOGGED
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
 from dissect_sesparse.files.walk import reopened, time_of
 from dissect_sesparse.history.older_bytes import FilePart
+from dissect_sesparse.ntfs.bitmap import Bitmap
+from dissect_sesparse.ntfs.layout import layout_of
+from dissect_sesparse.ntfs.mft_record import check_record, is_elsewhere, streams
+from dissect_sesparse.ntfs.view import NtfsView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.deleted import Budget, Piece
     from dissect_sesparse.files.not_looked import Warnings
-    from dissect_sesparse.files.ntfs_layout import StreamLayout
     from dissect_sesparse.files.volumes import VolumeState
     from dissect_sesparse.history.lines import Seen
+    from dissect_sesparse.ntfs.layout import StreamLayout
 
 
 class StateFiles:

@@ -35,13 +35,13 @@ def build(kind: str, folder: Path, *, trim: bool = True, lvm: bool = False) -> C
     """The chain of a kind of file system, not written yet.
 
     Args:
-        kind: The name of the states.
+        kind: The name of the states: of ``KINDS``, or ``names`` (``make_names``).
         folder: Where the chain is written.
         trim: Whether the guest trims what it deletes.
         lvm: Whether all of it is on a logical volume of 16 MiB.
     """
     base: dict[int, bytes] = {}
-    size, shift = KINDS[kind].size, 0
+    size, shift = KINDS["ntfs" if kind == "names" else kind].size, 0
     if lvm:
         head = lzma.decompress((STATES / "lvm.xz").read_bytes())
         size, shift = 24 << 20, len(head) // GRAIN

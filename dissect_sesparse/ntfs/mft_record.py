@@ -6,6 +6,7 @@ dissect.ntfs reads records, and refuses one whose sectors are not of the same wr
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dissect.ntfs.attr import AttributeHeader
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from dissect.ntfs.attr import Attribute
     from dissect.ntfs.mft import MftRecord
 
+_ATTRIBUTE_LIST, _DATA = 0x20, 0x80
+"""Kinds of attributes (Linux, fs/ntfs3/ntfs.h, ``ATTR_TYPE``)."""
 MAX_ATTRIBUTE_LIST = 256 * 1024
 """Bytes: the limit of NTFS itself."""
 _ELSEWHERE = {0x80000017, 0x80000013, 0x80000006, 0x80000007, 0x80000008, 0xC0000004}
@@ -78,6 +81,19 @@ def streams(record: MftRecord) -> dict[str, list[Attribute]]:
     for attribute in own(record, ATTRIBUTE_TYPE_CODE.DATA):
         found.setdefault(attribute.header.name, []).append(attribute)
     return {name: sorted(pieces, key=lambda piece: piece.header.lowest_vcn or 0) for name, pieces in found.items()}
+
+
+def has_named_stream(raw: bytes) -> bool:
+    """Whether a record as it lies on the disk may have a data stream with a name, by its attributes' headers alone."""
+    at = int.from_bytes(raw[20:22], "little")
+    while at + 16 <= len(raw):
+        kind, length, _, characters = struct.unpack_from("<IIBB", raw, at)
+        if kind == _ATTRIBUTE_LIST or (kind == _DATA and characters):
+            return True
+        if kind > _DATA or length < 16:  # they are in the order of their kinds; 0xFFFFFFFF ends them
+            return False
+        at += length
+    return False
 
 
 def _is_more_of(other: MftRecord, record: MftRecord) -> bool:

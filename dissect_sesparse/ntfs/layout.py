@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dissect.ntfs.c_ntfs import ATTRIBUTE_FLAG_COMPRESSION_MASK
 
-from dissect_sesparse.files.mft_record import MftError
+from dissect_sesparse.ntfs.mft_record import MftError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dissect.ntfs.attr import Attribute, AttributeHeader
 
-    from dissect_sesparse.files.mft import NtfsView
+    from dissect_sesparse.ntfs.view import NtfsView
 
 MAX_UNIT = 1 << 20
 """Bytes that are compressed together: 16 clusters, and these are of 4 KiB at the most where NTFS compresses."""

@@ -9,7 +9,7 @@ from dissect_sesparse.extent.engine import bits_of, spans
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dissect_sesparse.files.mft import NtfsView
+    from dissect_sesparse.ntfs.view import NtfsView
 
 _BITMAP = 6
 """The MFT record of ``$Bitmap``."""
