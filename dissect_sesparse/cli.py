@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.commands.outcome import FAILED
 from dissect_sesparse.commands.output import any_encoding, complain, give_up_output, logging_to_terminal, say
+from dissect_sesparse.source.options import CHOICES
 from dissect_sesparse.source.text import printable_lines
 from dissect_sesparse.version import __version__
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--all-versions", action="store_true",
         help="also --files, and each content that a changed file had, under DIR/versions (see sesparse.versions)",
     )  # fmt: skip
+    _add_export(commands)
     help_ = "a table of what is odd about disks; exit 0: nothing, 3: warnings or errors, 1: not all could be looked at"
     _with_targets(_add(commands, check, "check", help_)).set_defaults(lists_findings=True)
     _add_descriptor(commands)
@@ -95,6 +97,24 @@ def _with_targets(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="a .vmx, a folder, tar or zip with some, a descriptor, an extent, or a sesparse:// URI of one",
     )
     return command
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    help_ = "write disks as sparse images that every tool reads, as they run and as snapshots froze them"
+    images = _with_targets(_add(commands, export, "export", help_))
+    images.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True,
+        help="a new folder, or the one to go on in; several machines get a folder each in it",
+    )  # fmt: skip
+    which = images.add_mutually_exclusive_group()
+    which.add_argument("--state", metavar="NAME", help="as a snapshot, or a link, of this name froze the machine")
+    which.add_argument("--all-states", action="store_true", help="as each snapshot froze it, and as it runs")
+    images.add_argument(
+        "--view", choices=CHOICES["view"], help="residual: with the old bytes of unmapped grains, where surely theirs"
+    )
+    help_ = "of the images (default: %(default)s); qcow2 of all states is a backing chain; vmdk, vhdx: by qemu-img"
+    images.add_argument("--format", choices=("raw", "qcow2", "vmdk", "vhdx"), default="raw", help=help_)
+    images.add_argument("--no-hash", action="store_true", help="do not hash the input files and the images")
 
 
 def _add_descriptor(commands: argparse._SubParsersAction) -> None:
@@ -200,6 +220,13 @@ def plugin_path(options: argparse.Namespace) -> int:
 def recover(options: argparse.Namespace) -> int:
     """Recover what the guests of some disks trimmed."""
     from dissect_sesparse.commands.recover import run  # numpy and the like: no other command needs them
+
+    return run(options)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write disks as images."""
+    from dissect_sesparse.commands.export import run
 
     return run(options)
 

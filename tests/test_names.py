@@ -16,6 +16,7 @@ SHARED = {
     "run": "what each command has: cli.py calls it",
     "recover": "cli.py has a function a command, named after it",
     "report": "cli.py has a function a command, named after it",
+    "export": "cli.py has a function a command, named after it",
 }
 """Names that several modules may define, and why."""
 

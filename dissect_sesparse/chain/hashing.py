@@ -19,8 +19,10 @@ import hashlib
 from itertools import chain as chained
 from typing import TYPE_CHECKING
 
+from dissect_sesparse.chain.beside import Beside
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dissect_sesparse.source.file import EvidenceFile
 
@@ -65,7 +67,46 @@ class Holes:
     @property
     def are_few(self) -> bool:
         """Whether a digest of the whole file costs about what the file holds."""
-        return self.size <= max(MAX_HOLES, MAX_SHARE * self.held)
+        return few_holes(self.file.size, self.held)
+
+
+def few_holes(size: int, held: int) -> bool:
+    """Whether a digest of so many bytes costs about what is held of them: the rest are holes."""
+    return size - held <= max(MAX_HOLES, MAX_SHARE * held)
+
+
+class Digests:
+    """Several digests of bytes that come one behind the other, each made by a thread of its own.
+
+    Args:
+        names: Of the algorithms.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
+        self._threads = [Beside() for _ in names]
+
+    def update(self, data: bytes) -> None:
+        """Go on with these bytes, which must not change any more."""
+        for one, thread in zip(self._hashes, self._threads):
+            thread.do(one.update, data)
+
+    def zeros(self, size: int) -> None:
+        """Go on with so many zeros."""
+        while size > 0 and self._hashes:
+            self.update(_ZEROS if size >= HASH_BLOCK else _ZEROS[:size])
+            size -= HASH_BLOCK
+
+    def hexdigests(self) -> tuple[str, ...]:
+        """The digests of all that there was."""
+        for thread in self._threads:
+            thread.wait()
+        return tuple(one.hexdigest() for one in self._hashes)
+
+    def close(self) -> None:
+        """End the threads."""
+        for thread in self._threads:
+            thread.close()
 
 
 def digests(holes: Holes, names: tuple[str, ...], progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
@@ -79,12 +120,14 @@ def digests(holes: Holes, names: tuple[str, ...], progress: Callable[[int], None
     Raises:
         UnreadableError: If it cannot be read to its end.
     """
-    hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
-    for data in chunks(holes):
-        for one in hashes:
-            one.update(data)
-        progress(len(data))
-    return tuple(one.hexdigest() for one in hashes)
+    made = Digests(names)
+    try:
+        for data in chunks(holes):
+            made.update(data)
+            progress(len(data))
+        return made.hexdigests()
+    finally:
+        made.close()
 
 
 def chunks(holes: Holes) -> Iterator[bytes]:

@@ -1,18 +1,24 @@
 """Which ranges of an image were recovered, and the map file of GNU ddrescue that says so.
 
-A map is lines of position, size and status without a gap: ``+`` recovered, ``?`` not tried, so not there. Its format is
-in ddrescue's manual, chapter *Mapfile structure*; ``ddrescuelog`` and other tools read it.
+A map is lines of position, size and status without a gap: ``+`` recovered, ``?`` not tried, so not there, ``-`` tried and
+not to be had. Its format is in ddrescue's manual, chapter *Mapfile structure*; ``ddrescuelog`` and other tools read it.
 """
 
 from __future__ import annotations
 
+from itertools import chain as chained
 from typing import TYPE_CHECKING
+
+from dissect_sesparse.recovery.sparse_file import OutputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dissect_sesparse.recovery.writing import OutputFolder
+
 _UNITS = 4096
 """Of a block; one big integer has a bit for each."""
+_MAP_CHUNK = 1 << 16
 
 
 class Coverage:
@@ -98,24 +104,52 @@ def _spans(bits: int) -> Iterator[tuple[int, int]]:
         position += skip + count
 
 
-def map_lines(size: int, recovered: Iterable[tuple[int, int]], version: str) -> Iterator[str]:
+def map_lines(
+    size: int, ranges: Iterable[tuple[int, int]], version: str, *, inside: str = "+", outside: str = "?"
+) -> Iterator[str]:
     """The lines of a map file.
 
     Args:
         size: Bytes of the image.
-        recovered: Offset and size of what was recovered, sorted, no two touching.
+        ranges: Offset and size of what has the status ``inside``, sorted, no two touching.
         version: Of this package.
+        inside: That status.
+        outside: That of all else.
     """
+    missing = "? elsewhere" if outside == "?" else "- cannot be had"
     yield f"# Mapfile. Created by dissect-sesparse {version}\n"
-    yield "# + recovered bytes, ? elsewhere (zeros in the image that mean nothing)\n"
+    yield f"# + recovered bytes, {missing} (zeros in the image that mean nothing)\n"
     yield "# current_pos  current_status  current_pass\n"
     yield "0x00000000     +               1\n"
     yield "#      pos        size  status\n"
     position = 0
-    for offset, length in recovered:
+    for offset, length in ranges:
         if offset > position:
-            yield f"0x{position:08X}  0x{offset - position:08X}  ?\n"
-        yield f"0x{offset:08X}  0x{length:08X}  +\n"
+            yield f"0x{position:08X}  0x{offset - position:08X}  {outside}\n"
+        yield f"0x{offset:08X}  0x{length:08X}  {inside}\n"
         position = offset + length
     if position < size:
-        yield f"0x{position:08X}  0x{size - position:08X}  ?\n"
+        yield f"0x{position:08X}  0x{size - position:08X}  {outside}\n"
+
+
+def put_map(folder: OutputFolder, name: str, lines: Iterable[str]) -> int:
+    """Write the lines of a map file, or verify those that are there.
+
+    Returns:
+        Bytes that were not there before.
+
+    Raises:
+        RecoverError: If it cannot be written, or is whole and says something else.
+    """
+    file, position, chunk = OutputFile(folder, name), 0, b""
+    try:
+        for line in chained(lines, [""]):
+            chunk += line.encode()
+            if len(chunk) > _MAP_CHUNK or not line:
+                file.put(position, chunk)
+                position, chunk = position + len(chunk), b""
+        file.truncate(position)
+        file.finish()
+    finally:
+        file.close()
+    return file.written

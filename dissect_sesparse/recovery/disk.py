@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.extent.c_sesparse import GRAIN_SIZE
 from dissect_sesparse.findings.findings import findings
-from dissect_sesparse.recovery.ddrescue import Coverage, map_lines
+from dissect_sesparse.recovery.ddrescue import Coverage, map_lines, put_map
 from dissect_sesparse.recovery.inputs import name_of
 from dissect_sesparse.recovery.sparse_file import OutputFile, RecoverError
 from dissect_sesparse.source.errors import SESparseError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.trimmed.unreferenced import UnreferencedRun
 
 _IN_IMAGE = ("present", "empty")
-_MAP_CHUNK = 1 << 16
 
 
 @dataclass
@@ -214,23 +213,11 @@ class DiskRecovery:
             file.finish()
             self.written += file.written
         for depth, image in self.images.items():
-            self._map(image, self._size(depth))
+            size, name = self._size(depth), image.file.path.with_suffix(".map").name
+            lines = map_lines(size, image.recovered.ranges(size), __version__)
+            self.written += put_map(self.folder, name, lines)
         older = [image.file.path.name for depth, image in self.images.items() if depth is not None]
         return {"image": f"{self.stem}.raw", "older": older, "unreferenced": bin_file.path.name}
-
-    def _map(self, image: _Image, size: int) -> None:
-        file, position, chunk = OutputFile(self.folder, image.file.path.with_suffix(".map").name), 0, b""
-        try:
-            for line in chained(map_lines(size, image.recovered.ranges(size), __version__), [""]):
-                chunk += line.encode()
-                if len(chunk) > _MAP_CHUNK or not line:
-                    file.put(position, chunk)
-                    position, chunk = position + len(chunk), b""
-            file.truncate(position)
-            file.finish()
-        finally:
-            file.close()
-        self.written += file.written
 
 
 def unit_of(chain: Chain, size: int) -> int:

@@ -33,6 +33,8 @@ class InputFile:
     """Of the whole file; ``None`` where it was not hashed, or has too many holes, see ``hashing``."""
     sha256_blocks: str | None = None
     """Of the list of its blocks, where it has too many holes: no digest of the file."""
+    md5: str | None = None
+    sha1: str | None = None
     alone: bool = field(default=False, compare=False)
     """Whether it is evidence by itself, such as an archive: what lies beside it is none."""
 
@@ -45,7 +47,8 @@ class InputFile:
         """For the report: with the time as text."""
         when = None if self.mtime_ns is None else datetime.fromtimestamp(self.mtime_ns / 1e9, timezone.utc).isoformat()
         fields = {**asdict(replace(self, path=self.key[0])), "mtime": when}  # a path inside evidence cannot be copied
-        del fields["alone"]
+        for name in ("alone", *(each for each in ("md5", "sha1") if fields[each] is None)):
+            del fields[name]
         return fields
 
 
@@ -108,13 +111,19 @@ def _files(chains: Iterable[Chain], others: Iterable[Path]) -> Iterator[tuple[Pu
                     yield file.label, file
 
 
-def hashed(file: InputFile, opened: EvidenceFile | None, progress: Callable[[int], None]) -> InputFile:
+def hashed(
+    file: InputFile,
+    opened: EvidenceFile | None,
+    progress: Callable[[int], None],
+    names: tuple[str, ...] = ("sha256",),
+) -> InputFile:
     """The same with its SHA-256, or with that of its blocks where it is far larger than what it holds (see ``hashing``).
 
     Args:
         file: The file.
         opened: What is open of it; it is opened where nothing is.
         progress: Gets the number of bytes done, again and again.
+        names: Of the digests, of ``sha256``, ``sha1`` and ``md5``.
 
     Raises:
         SESparseError: If it cannot be read to its end, or has another size than before.
@@ -125,7 +134,7 @@ def hashed(file: InputFile, opened: EvidenceFile | None, progress: Callable[[int
             raise FileError(f"it has {source.size} bytes, and had {file.size} before", file=source.label)
         holes = Holes(source)
         if holes.are_few:
-            return replace(file, sha256=digests(holes, ("sha256",), progress)[0])
+            return replace(file, **dict(zip(names, digests(holes, names, progress))))
         return replace(file, sha256_blocks=sha256_of_blocks(holes, progress))
     finally:
         if opened is None:

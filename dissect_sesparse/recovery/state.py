@@ -1,4 +1,4 @@
-"""What a recovery began with: its input files and options, kept in the folder so that only the same goes on there.
+"""What a recovery, or an export, began with: its input files and options, kept in the folder so that only the same goes on there.
 
 What goes on in the folder of an earlier run: the same again, and the same with ``--files``, or with that and
 ``--all-versions``, which adds them. All else
@@ -38,7 +38,8 @@ _SHAPE: Shape = {
     "adding": bool,
     "inputs": [{"path": str, "size": int, "mtime_ns": (int, type(None)), "sha256": (str, type(None))}],
 }
-_OWN_PARTIAL = re.compile(rf"{re.escape(STATE_FILE)}\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
+EXPORT_FILE = "export.json"
+_OWN_PARTIAL = re.compile(rf"(.*)\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -48,20 +49,33 @@ class RecoveryState:
     Args:
         out: The folder.
         content: What its file says.
+        name: Of the file.
     """
 
-    def __init__(self, out: OutputFolder, content: dict[str, Any]):
+    def __init__(self, out: OutputFolder, content: dict[str, Any], name: str = STATE_FILE):
         self._out = out
-        self.path = out.path / STATE_FILE
+        self.path = out.path / name
         self._content = content
         self._wanted_options = content["options"]
         self._inputs: dict[str, dict[str, Any]] = {file["path"]: file for file in content["inputs"]}
 
     @classmethod
     def open(
-        cls, out: OutputFolder, inputs: Sequence[InputFile], options: list[dict[str, Any]], others: list[dict[str, Any]]
+        cls,
+        out: OutputFolder,
+        inputs: Sequence[InputFile],
+        options: list[dict[str, Any]],
+        others: list[dict[str, Any]],
+        name: str = STATE_FILE,
     ) -> RecoveryState:
         """Begin in a new or empty folder, or go on with the same in one where it was begun.
+
+        Args:
+            out: The folder.
+            inputs: The files of the evidence.
+            options: What each disk was opened with, and what is wanted of it.
+            others: The disks that are left out.
+            name: Of the file that says what was begun: of a recovery, or of an export.
 
         Raises:
             RecoverError: If the folder holds anything else, or the same was begun from other files or otherwise.
@@ -74,15 +88,16 @@ class RecoveryState:
             "adding": False,
             "inputs": [dict(zip(("path", "size", "mtime_ns"), file.key), sha256=None) for file in inputs],
         }
-        found = _names(out)
-        if STATE_FILE not in found:
+        found = _names(out, name)
+        if name not in found:
             if found:
-                problem = "the folder is not empty, and no recovery was begun in it"
+                what = "no recovery" if name == STATE_FILE else "no export"
+                problem = f"the folder is not empty, and {what} was begun in it"
                 raise RecoverError(problem, file=out.path, expected="a new or empty folder")
-            state = cls(out, wanted)
+            state = cls(out, wanted, name)
             state._save()
             return state
-        state = cls(out, _load(out))
+        state = cls(out, _load(out, name), name)
         state._compare(wanted)
         return state
 
@@ -163,7 +178,7 @@ class RecoveryState:
 
     def _save(self) -> None:
         """Write it anew; the old one stays until the new one is whole."""
-        with self._out.whole(STATE_FILE) as fh:
+        with self._out.whole(self.path.name) as fh:
             fh.write(json.dumps(self._content, indent=2).encode())
 
 
@@ -173,7 +188,7 @@ def without_files(options: Sequence[dict[str, Any]], *names: str) -> list[dict[s
     return [{name: value for name, value in each.items() if name not in left_out} for each in options]
 
 
-def _names(out: OutputFolder) -> set[str]:
+def _names(out: OutputFolder, own: str) -> set[str]:
     """What is in the folder, which is made where it is not; but for what a run left that was broken off while it wrote.
 
     Raises:
@@ -183,7 +198,7 @@ def _names(out: OutputFolder) -> set[str]:
         out.path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in out.path.iterdir()}
         for name in sorted(names):
-            if _OWN_PARTIAL.fullmatch(name):
+            if (match := _OWN_PARTIAL.fullmatch(name)) is not None and match[1] == own:
                 out.remove(out.path / name)
                 names.remove(name)
             elif name.endswith(PARTIAL):  # before hours of work, not after
@@ -191,9 +206,9 @@ def _names(out: OutputFolder) -> set[str]:
     return names
 
 
-def _load(out: OutputFolder) -> dict[str, Any]:
-    content = read_json(out, STATE_FILE, _SHAPE)
-    path = out.path / STATE_FILE
+def _load(out: OutputFolder, name: str) -> dict[str, Any]:
+    content = read_json(out, name, _SHAPE)
+    path = out.path / name
     try:
         datetime.fromisoformat(content["started"])
     except ValueError as e:

@@ -75,21 +75,30 @@ def _folder_of(target: Target) -> Folder | None:
 
 
 _STATES = "dissect_sesparse.states"
-"""Where in ``target.props`` the states are kept, once they were looked for."""
+"""Where in ``target.props`` the states are kept, once they were looked for, and what the list says that is not so."""
 
 
 def snapshot_states(target: Target) -> list[FrozenState]:
     """The states that the snapshots of a target froze, oldest first. What the list says that is not so goes to the log."""
+    return _states_of(target)[0]
+
+
+def state_problems(target: Target) -> list[str]:
+    """What the snapshot list says that is not so, and which files of snapshots are in no state: a sentence for each."""
+    return _states_of(target)[1]
+
+
+def _states_of(target: Target) -> tuple[list[FrozenState], list[str]]:
     if _STATES not in target.props:
         target.props[_STATES] = _look_for_states(target)
     return target.props[_STATES]
 
 
-def _look_for_states(target: Target) -> list[FrozenState]:
+def _look_for_states(target: Target) -> tuple[list[FrozenState], list[str]]:
     vm: OpenedVm | None = target.props.get(OPENED_VM)
     folder = _folder_of(target)
     if folder is None:
-        return []
+        return [], []
     if vm is not None:
         disks = [_running(disk, opened, folder) for disk, opened in vm.disks]
         stem = vm.stem
@@ -103,13 +112,14 @@ def _look_for_states(target: Target) -> list[FrozenState]:
             raise FileError("it is another disk than the one that was opened")
         return path
 
-    for unread in unread_lists(folder):
-        target.log.warning("%s", unread.message)
+    unread = [found.message for found in unread_lists(folder)]
+    for message in unread:
+        target.log.warning("%s", message)
     names = {path.name for disk in disks for path in disk.links}
     states, problems = frozen_states(disks, list_of(folder, stem, names), place, folder)
     for problem in problems:
         (target.log.warning if vm is not None else target.log.info)("%s", problem)
-    return states
+    return states, [*unread, *(problems if vm is not None else ())]
 
 
 def _running(disk: VmDisk, opened: Container | None, folder: Folder) -> RunningDisk:

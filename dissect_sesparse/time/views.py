@@ -25,13 +25,21 @@ if TYPE_CHECKING:
     from dissect_sesparse.extent.entry import Run
 
 
-def view_at(chain: Chain, depth: int) -> Chain | None:
-    """The disk as the guest saw it when link ``depth`` was the newest; ``None`` below the last link."""
-    links = [_shown(link, as_guest) for link in chain.links[depth:]]
+def view_at(chain: Chain, depth: int, view: str = "guest") -> Chain | None:
+    """The disk as the guest saw it when link ``depth`` was the newest; ``None`` below the last link.
+
+    Args:
+        chain: The disk.
+        depth: Of the link.
+        view: ``residual`` for that with the old bytes of unmapped grains.
+    """
+    how = as_residual if view == "residual" else as_guest
+    links = [_shown(link, how) for link in chain.links[depth:]]
     if not links and chain.missing_parent is not None:
         lost = MissingExtent(chain.size, str(chain.missing_parent))
         links = [Link(None, depth, None, (Placed(0, lost.size, lost, depth),))]
-    return Chain(links, replace(chain.options, unreadable="error"), chain.missing_parent) if links else None
+    options = replace(chain.options, unreadable="error", view=view)
+    return Chain(links, options, chain.missing_parent) if links else None
 
 
 def _shown(link: Link, how: Callable[[SESparseExtent], SESparseExtent]) -> Link:
