@@ -92,6 +92,11 @@ class ExtTable:
         row = self._row(number)
         return row is not None and int(row["mode"]) & _KIND == _FILE and not _use(number, row).sure
 
+    def is_used(self, number: int) -> bool:
+        """Whether a name leads to an inode."""
+        row = self._row(number)
+        return row is not None and bool(row["mode"])
+
     def _row(self, number: int) -> Any:
         group, index = divmod(number - 1, self.state.inodes_per_group)
         rows = self._rows.get(group)

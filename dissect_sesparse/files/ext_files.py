@@ -5,6 +5,9 @@ guest does not have. A file is the same by its inode and the inode's generation 
 running guest has it, under whatever name. Where nothing tells the uses of an inode apart, a file counts as deleted only if the running
 guest has neither its inode nor its path.
 
+*As the journals have them*: see ``ext_logged``; *as removed names have them*: see ``ext_removed``. A file is listed once, by the best of
+these.
+
 Each table is read once: of the older states only what a link between two states wrote (``extfs.tables``); folders are looked at where
 they lost names (``ext_paths``). The freed inode says when that was (``ext_deletion``).
 """
@@ -23,6 +26,7 @@ from dissect_sesparse.files.deletion import deletion_after_state
 from dissect_sesparse.files.ext_deletion import deletion_of
 from dissect_sesparse.files.ext_logged import LoggedFiles, by_journal
 from dissect_sesparse.files.ext_paths import ExtPaths
+from dissect_sesparse.files.ext_removed import RemovedNames
 from dissect_sesparse.files.ext_story import story_of
 from dissect_sesparse.files.state_file import MAX_FILES, file_of_state, has_path
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
@@ -109,6 +113,9 @@ class _Volume:
         for each in gone:
             yield from self._of_state(each, logged, made.paths)
         yield from made.files([use for use in logged.values() if use.use not in self._known])
+        removed = RemovedNames(self.chain, self.states, folders, self.windows, self.warnings)
+        listed = {use.number for use in (*self._known, *logged)}
+        yield from removed.files(lambda number: number in listed or self._is_used(number))
         if self._doubtful:
             why = f"{self._doubtful} files may be deleted or renamed, nothing tells which: they are not told"
             self._missed(self.states[0], why)
@@ -175,6 +182,11 @@ class _Volume:
         copies = [copy for copy in self.history.inodes.get(use.number, ()) if copy.sequence <= last]
         inode = ext_inode(use.number, copies[-1].raw) if copies else None
         return inode is not None and inode.use == use and inode.is_live
+
+    def _is_used(self, number: int) -> bool:
+        """Whether an inode is in use in the newest state, by its table or the last that the journals have of it."""
+        copies = self.history.inodes.get(number)
+        return self.newest.is_used(number) or (copies is not None and ext_inode(number, copies[-1].raw).is_live)
 
     def _has_like(self, use: ExtUse, path: str) -> bool:
         """Whether the running guest has a file of that path, or one that may be this: nothing tells the uses of its inode apart."""
