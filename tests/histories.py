@@ -33,11 +33,12 @@ from history_host import TRIMS, Plan, make
 from history_score import KINDS, Truths, score
 from history_tables import OURS
 from history_tools import TOOLS, all_tools, where
+from history_versions import score_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BREACHES = ("live", "invented", "windows wrong", "names wrong", "with foreign bytes")
+BREACHES = ("live", "invented", "windows wrong", "names wrong", "with foreign bytes", "versions complete wrong")
 """Counts that must be none."""
 SNAPSHOTS = (4, 8, 16)
 
@@ -62,6 +63,8 @@ class Totals:
             history = make(plan, Path(folder))
             truths = Truths(history)
             found, breaches = score(truths)
+            versions, wrong = score_versions(truths)
+            found, breaches = found + versions, breaches + wrong
             found["operations"] = sum(history.operations.values())
             self.breaches += [f"{plan}: {breach}" for breach in breaches]
             self.counts[plan.kind, OURS, ""] += found + truths.recall()

@@ -144,18 +144,19 @@ def where_it_lies(entry: Any, state: VolumeState) -> tuple[FileRuns | None, byte
         fh = entry.open()
         if type(fh) is not RunlistStream:
             return None, _inside(entry, fh)
-        size, runlist = fh.block_size, fh.runlist
-        runs = [
-            (state.place + start * size, state.place + (start + count) * size)
-            for start, count in runlist
-            if start is not None
-        ]
+        size, runlist, first = fh.block_size, fh.runlist, state.place + blocks_start(state.fs)
+        runs = [(first + start * size, first + (start + count) * size) for start, count in runlist if start is not None]
         if fault_of_file(state.fs, entry):
             return runs, None
         what = repr((state.place, size, [tuple(run) for run in runlist], valid_length(entry)))
     except Exception:  # then it is not known
         return None, None
     return runs, blake2b(what.encode(), digest_size=16).digest()
+
+
+def blocks_start(fs: Any) -> int:
+    """Where in its volume the blocks start from which dissect counts those of a file, in bytes: on FAT behind its tables."""
+    return fs.fatfs.first_data_sector * fs.fatfs.sector_size if fs.__type__ == "fat" else 0
 
 
 def _inside(entry: Any, fh: Any) -> bytes | None:

@@ -28,10 +28,11 @@ def naming_of(by: str, one: Incarnation, view: NtfsView, link: str, also: tuple[
         also = ("snapshot", *also)
     elif by == "snapshot" and one.deleted_in is not None:
         also = ("mft", *also)
-    return _naming(by, view, link)._replace(also=also)
+    return naming_of_record(by, view, link)._replace(also=also)
 
 
-def _naming(by: str, view: NtfsView, link: str) -> Naming:
+def naming_of_record(by: str, view: NtfsView, link: str) -> Naming:
+    """The same, of a file of which nothing more is known than a record of a state, see :func:`naming_of`."""
     if by != "snapshot":
         return Naming(by, "likely", f"its MFT record, freed as of {link}, has it; its folders may be others since")
     has_it = f"the file system as of {link} has it"

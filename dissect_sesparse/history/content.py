@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from dissect.util.stream import RunlistStream
 
 from dissect_sesparse.files.deleted import DeletedFile
-from dissect_sesparse.files.file_table import printable_path
+from dissect_sesparse.files.file_table import blocks_start, printable_path
 from dissect_sesparse.files.ntfs_content import StateSource, content
 from dissect_sesparse.files.ntfs_files import NOT_IN_USE
-from dissect_sesparse.files.ntfs_names import naming_of
+from dissect_sesparse.files.ntfs_names import naming_of_record
 from dissect_sesparse.files.state_file import file_of_state
 from dissect_sesparse.files.story import NOTHING_LOGGED
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
@@ -96,7 +96,7 @@ class StateFiles:
         if start is None:
             return []
         if self._state.fs.__type__ != "ntfs":
-            return _runs_of(entry, start, seen.row.size)
+            return _runs_of(entry, start + blocks_start(self._state.fs), seen.row.size)
         layout, _ = self._layout(entry)
         if layout is None or layout.unit:
             return []
@@ -144,7 +144,7 @@ class StateFiles:
             btime=time_of(row.btime),
             inode=row.inode,
             filesystem="ntfs",
-            naming=naming_of("snapshot", view, link.name),
+            naming=naming_of_record("snapshot", view, link.name),
             proof=f"its file system as of {link.name} has them{note}",
             doubt=(view.doubt or NOT_IN_USE) + note,
             known=layout is not None,

@@ -52,16 +52,6 @@ class Life:
             self.contents.append(data)
 
 
-class Folders:
-    """Names of folders that are made and removed whole."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    def any(self) -> str:
-        return f"d{self._rng.randrange(4)}"
-
-
 class HistoryGuest(Guest):
     """Changes files at random, and keeps the lives of all."""
 
@@ -73,7 +63,7 @@ class HistoryGuest(Guest):
         """By path, or path and stream."""
         self._picked: dict[str, bytes] = {}
         """The files that a step picked, and what they held."""
-        self._made_folders = Folders(rng)
+        self._tried: list[Life] = []
 
     # Content
 
@@ -100,14 +90,14 @@ class HistoryGuest(Guest):
         self.operations[name] += 1
         with suppress(OSError):
             getattr(self, f"do_{name}")()
-        self.settle(started, name)
+        self.settle(started)
 
     def _tight(self) -> bool:
         """Whether there may be no room for a step, where the driver cannot fail half-way."""
         return hasattr(self.driver, "space") and self.driver.space(self.root) < 800_000  # type: ignore[attr-defined]
 
-    def settle(self, started: float, step: str) -> None:
-        """Bring the lives up to date with what a step did."""
+    def settle(self, started: float) -> None:
+        """Bring the lives up to date with what a step did that began then."""
         if hasattr(self.driver, "carry_over"):
             self.driver.carry_over()  # type: ignore[attr-defined]
         now = time.time()
@@ -206,14 +196,18 @@ class HistoryGuest(Guest):
             return
         started = time.time()
         self._kill(path)
-        self.settle(started, "recreate")
+        self.settle(started)
         self._write(path, self.content(self.size()))
         if (self.root / path).exists():
             self.files[path] = set()
 
+    def _folder(self) -> str:
+        """One of the folders that are made and removed whole."""
+        return f"d{self.rng.randrange(4)}"
+
     def do_folder(self) -> None:
         """A folder with some files."""
-        folder = self._made_folders.any()
+        folder = self._folder()
         (self.root / folder).mkdir(exist_ok=True)
         for _ in range(self.rng.randrange(1, 5)):
             path = f"{folder}/g{self.rng.randrange(20)}.bin"
@@ -224,7 +218,7 @@ class HistoryGuest(Guest):
 
     def do_rmtree(self) -> None:
         """Remove such a folder with all that is in it."""
-        folder = self._made_folders.any()
+        folder = self._folder()
         for path in sorted(path for path in self.files if path.startswith(f"{folder}/")):
             life = self._at.get(path)
             self._kill(path)
@@ -236,7 +230,9 @@ class HistoryGuest(Guest):
     def do_unstream(self) -> None:
         """Remove one stream of a file that lives on."""
         path = self._any()
-        for name in sorted(self.files[path])[:1] if path is not None else ():
+        if path is None:
+            return
+        for name in sorted(self.files[path])[:1]:
             (self.root / f"{path}:{name}").unlink()
             self.files[path].discard(name)
             if life := self._at.get(f"{path}:{name}"):
@@ -253,6 +249,10 @@ class HistoryGuest(Guest):
                     life = Life(None, [path], started, [b""], died=(started, time.time()), kinds={"index"})
                     life.doubt = deaths[-1][1] is None
                     self.lives.append(life)
+            if not self._tried:  # as in _write: without room some of these names may have been files for a moment
+                names = [f"index{folder}/{'name' * 20}{number}" for folder in range(3) for number in range(40)]
+                self._tried = [Life(None, [path], started, died=(0.0, started), doubt=True) for path in names]
+                self.lives += self._tried
 
 
 def end_of(lives: list[Life]) -> None:

@@ -97,6 +97,9 @@ class Truths:
         """The lives that had a path, or where the folder is not known any more, a name."""
         if path.startswith(("<", "$OrphanFiles")):
             return self._by_name[path.rpartition("/")[2]]
+        folder, _, name = path.rpartition("/")
+        if name.startswith("_"):  # what FAT deletes of a name is its first letter
+            return [life for first in "fglr" for life in self._by_path[f"{folder}/{first}{name[1:]}".strip("/")]]
         return self._by_path[path]
 
     def recoverable(self, life: Life) -> list[tuple[int, int]]:
@@ -211,7 +214,10 @@ class _Judge:
         if self.file.naming.state == "proven" and by_state is not None:
             names = [*by_state[0]]
         tail = {path.rpartition("/")[2] for path in names}
-        right = self.path in names or (self.path.startswith("<") and self.path.rpartition("/")[2] in tail)
+        folder, _, name = self.path.rpartition("/")
+        right = self.path in names or (self.path.startswith("<") and name in tail)
+        if self.file.naming.state == "ambiguous" and name.startswith("_"):  # FAT: its first letter is gone
+            right |= (folder, name[1:]) in {(path.rpartition("/")[0], path.rpartition("/")[2][1:]) for path in names}
         found.named |= right
         found.right_name |= self.path == life.paths[-1] or (len(names) > 1 and self.path in names)
         return [] if right else [f"NAME (its paths: {names})"]

@@ -51,7 +51,9 @@ more of a record when it deletes than Windows does; mtools do not mount, and the
 its own; snapshots of mounted volumes come after `syncfs`, those of ESXi may not. Some kinds are few. A third of all contents
 are bitmaps, half of the others text, the rest no type that a carver knows. The other tools get the newest state as a raw image,
 and once more with the old bytes of trimmed grains in it (*residual*, `view=residual`); they have no older states, which is what
-most is named by here. `ntfsundelete` gives no folders: a name alone counts. Of `photorec`, zeros behind a file do not count.
+most is named by here. `ntfsundelete` gives no folders: a name alone counts. Of `photorec`, zeros behind a file do not count;
+it looks at what is free on NTFS and ext, else at the whole volume. On FAT the first letter of a deleted short name is gone: it
+may be any for `fls`.
 A file of another tool is *wrong* where it is no content that a file of that name ever had, or, carved, that any file had.
 """
 

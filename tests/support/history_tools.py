@@ -147,9 +147,9 @@ def ntfsundelete(history: History, image: Path) -> Counter[str]:
 
 
 def photorec(history: History, image: Path) -> Counter[str]:
-    """By content alone; of free space where it knows the file system, else of all."""
+    """By content alone; of free space where it knows the file system, else of all. Of FAT16 its free space has nothing to it."""
     tally = _Tally(history)
-    space = ",freespace" if history.plan.kind not in ("XFS", "btrfs") else ""
+    space = ",freespace" if history.plan.kind in ("NTFS", "ext4", "ext2") else ""
     with tempfile.TemporaryDirectory() as out:
         words = f"partition_none,fileopt,everything,enable{space},search"
         _run("photorec", "/d", f"{out}/found", "/cmd", image, words, folder=Path(out))
