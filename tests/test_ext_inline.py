@@ -46,6 +46,7 @@ def before(root: Path) -> None:
     (root / "folder-2" / "long").symlink_to("y" * 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inode", [256, 512])
 def test_inline_data(tmp_path: Path, inode: int) -> None:
     driver = inline_driver(inode)

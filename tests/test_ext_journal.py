@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import struct
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import churn
@@ -12,9 +14,11 @@ from churn_drivers import Linux, ext4, run
 from test_ext_files import history, states_of
 
 from dissect_sesparse.chain.chain import open_chain
+from dissect_sesparse.extfs.inode import ExtError, ext_inode, ext_runs
 from dissect_sesparse.extfs.journal import ExtJournal
 from dissect_sesparse.files.deleted import measure
 from dissect_sesparse.files.file_systems import deleted_files
+from dissect_sesparse.files.not_looked import NotAllLookedAtError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,3 +172,56 @@ def journal_of(driver: Driver, folder: Path) -> tuple[ExtJournal, list]:
 @pytest.mark.slow
 def test_journal_that_was_changed(tmp_path: Path) -> None:
     journal_of(ext4(), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_metadata_that_was_changed(tmp_path: Path, seed: int) -> None:
+    """Bytes at random in tables, folders and the journal: an error of ours behind what is found, or none."""
+    driver, rng = ext4(), random.Random(seed)
+    if why := driver.missing():
+        pytest.skip(why)
+    image = tmp_path / "partition.img"
+    driver.make(image)
+    host = churn.Host(driver, random.Random(1), tmp_path / "vm")
+    for step in (before, after):
+        with driver.mounted(image) as root:
+            step(root)
+        if step is before:
+            host.record(image)
+            host.snapshot()
+    data = bytearray(image.read_bytes())
+    used = [at for at in range(0, len(data), 1024) if at != 1024 and data[at : at + 1024].strip(b"\0")]
+    for at in rng.sample(used, len(used) // 2):
+        data[at + rng.randrange(1024)] ^= 1 << rng.randrange(8)
+        data[at + rng.randrange(64)] = rng.choice([0, 1, 0x7F, 0xFF])
+    image.write_bytes(data)
+    host.record(image)
+    warnings: list[str] = []
+    with open_chain(host.chain.write()) as chain, suppress(NotAllLookedAtError):
+        for file in deleted_files(chain, warnings.append):
+            assert measure(file).size <= file.size
+            assert file.path not in ("kept too", "folder/renamed") or file.naming.by != "journal"
+
+
+def test_extents_that_name_themselves() -> None:
+    """A tree of extents whose nodes all are one ends, at the level that it says or at how many may be looked at."""
+    node = struct.pack("<HHHHI", 0xF30A, 84, 84, 4, 0) + struct.pack("<IIHH", 0, 7, 0, 0) * 84
+    raw = bytearray(256)
+    struct.pack_into("<HxxI24xI", raw, 0, 0o100644, 1 << 30, 0x80000)
+    raw[40:52] = struct.pack("<HHHHI", 0xF30A, 4, 4, 5, 0)
+    raw[52:100] = struct.pack("<IIHH", 0, 7, 0, 0) * 4
+    levels = iter(range(1 << 30))
+
+    def block(number: int) -> bytes:
+        return node[:6] + struct.pack("<H", 4) + node[8:] if next(levels) % 2 == 0 else node
+
+    with pytest.raises(ExtError):
+        ext_runs(ext_inode(12, bytes(raw)), block, 1024)
+    leaf = struct.pack("<HHHHI", 0xF30A, 0, 84, 0, 0).ljust(1024, b"\0")
+    tree = {
+        n: struct.pack("<HHHHI", 0xF30A, 84, 84, n, 0) + struct.pack("<IIHH", 0, n - 1, 0, 0) * 84 for n in range(1, 5)
+    }
+    raw[52:100] = struct.pack("<IIHH", 0, 4, 0, 0) * 4
+    with pytest.raises(ExtError, match="blocks that say where the others are"):
+        ext_runs(ext_inode(12, bytes(raw)), {0: leaf, **tree}.__getitem__, 1024)

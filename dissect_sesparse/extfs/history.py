@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.extfs.directory import inline_blocks, is_folder_block, live_names
@@ -19,12 +20,16 @@ from dissect_sesparse.extfs.state import MAX_FOLDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dissect_sesparse.extfs.inode import ExtInode
+    from dissect_sesparse.extfs.inode import ExtInode, ExtUse
     from dissect_sesparse.extfs.journal import BlockCopy, Transaction
     from dissect_sesparse.extfs.state import ExtState
 
-MAX_COPIES = 4_000_000
-"""Inodes that are kept: 2 GB at the most, and only where each of them differs."""
+MAX_OWNED = 10_000_000
+"""Blocks of folders, each counted as often as its folder was changed."""
+MAX_COPIES = 1_000_000
+"""Copies of inodes, or names, that are kept: each some 400 bytes."""
+_CHUNK = 1 << 20
+"""Bytes of a journal that are read at once."""
 _HAS_JOURNAL = 0x0004
 """EXT3_FEATURE_COMPAT_HAS_JOURNAL."""
 
@@ -70,6 +75,7 @@ class ExtHistory:
     Args:
         states: The file system in all states of the disk, newest first.
         folders: The folders of each state, by its depth: of the newest all, of the others those that a link wrote.
+        is_live: Whether the newest state has a use of an inode: of inodes that only had such no names are kept.
         warn: Gets the state whose journal is not looked at, and why.
     """
 
@@ -77,10 +83,13 @@ class ExtHistory:
         self,
         states: Sequence[ExtState],
         folders: dict[int, Sequence[int]],
+        is_live: Callable[[ExtUse], bool],
         warn: Callable[[ExtState, str], None],
     ):
         self.states = states
         self._folders_of = folders
+        self._is_live = is_live
+        self._owned = 0
         self.last: dict[int, int] = {}
         """The number of the last transaction that the journal of a state has, by the state's depth."""
         self.inodes: dict[int, list[InodeCopy]] = defaultdict(list)
@@ -94,6 +103,8 @@ class ExtHistory:
         try:
             self._read_inodes()
             self._read_folders()
+            if self._owned > MAX_OWNED:
+                raise ExtError(f"more than {MAX_OWNED} blocks of folders")
         except ExtError as e:
             warn(states[0], f"not all that its journals have is looked at: {e}")
 
@@ -163,7 +174,7 @@ class ExtHistory:
     # Folders
 
     def _read_folders(self) -> None:
-        owners = self._owners()
+        owners, wanted, count = self._owners(), self._wanted(), 0
         for block, copies in self._blocks.items():
             folders = owners.get(block)
             for sequence, source, copy in copies if folders else ():
@@ -173,13 +184,26 @@ class ExtHistory:
                 committed = source.transaction.committed
                 folder = self._owner(folders, sequence, committed)  # type: ignore[arg-type]
                 for name in live_names(data) if folder is not None else ():
-                    if name.name not in (b".", b".."):
+                    if name.inode in wanted and name.name not in (b".", b".."):
+                        count += 1
+                        if count > MAX_COPIES:
+                            raise ExtError(f"more than {MAX_COPIES} names")
                         where = NameCopy(sequence, committed, source.depth, folder, name.name)  # type: ignore[arg-type]
                         self.names[name.inode].append(where)
         for number, where in self._inline_folders():
-            self.names[number].append(where)
+            if number in wanted:
+                self.names[number].append(where)
         for names in self.names.values():
             names.sort(key=lambda each: each.sequence)
+
+    def _wanted(self) -> set[int]:
+        """The inodes that had a use which the newest state has not."""
+        found = set()
+        for number, copies in self.inodes.items():
+            uses = {ext_inode(number, copy.raw).use for copy in copies}
+            if any(not self._is_live(use) for use in uses):
+                found.add(number)
+        return found
 
     def block_at(self, number: int, sequence: int, state: ExtState) -> bytes:
         """A block as it was behind a transaction, by the journals; where these have no copy, as a state has it."""
@@ -214,6 +238,9 @@ class ExtHistory:
         with suppress(Exception):  # whatever cannot be so: then its blocks are not known
             for run in ext_runs(inode, lambda number: self.block_at(number, sequence, state), state.block_size):
                 for number in range(min(run.blocks, MAX_FOLDER // state.block_size) if run.place is not None else 0):
+                    self._owned += 1
+                    if self._owned > MAX_OWNED:
+                        return
                     had[run.place + number].append((sequence, inode.use.number, inode.use.born))  # type: ignore[operator]
 
     def _owner(self, had: Sequence[tuple[int, int, int]], sequence: int, committed: int) -> int | None:
@@ -260,9 +287,15 @@ def _journal_of(state: ExtState) -> ExtJournal | None:
         raise ExtError("it is on another disk")
     stream = state.extfs.get_inode(sb.s_journal_inum).open()
 
+    @lru_cache(8)
+    def chunk(number: int) -> bytes:
+        stream.seek(number * _CHUNK)
+        return stream.read(_CHUNK)
+
     def read(offset: int, size: int) -> bytes:
-        stream.seek(offset)
-        data = stream.read(size)
+        first, last = offset // _CHUNK, (offset + size - 1) // _CHUNK
+        data = chunk(first) if first == last else b"".join(map(chunk, range(first, last + 1)))
+        data = data[offset - first * _CHUNK :][:size]
         if len(data) < size:
             raise ExtError(f"it ends before {offset + size}")
         return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ MAX_DEPTH_OF_EXTENTS = 5
 """Levels of an extent tree (EXT4_MAX_EXTENT_DEPTH)."""
 MAX_RUNS = 1_000_000
 """Pieces of a file."""
+MAX_NODES = 200_000
+"""Blocks that say where the others of a file are: each may name the same one again and again."""
 _FIELDS = struct.Struct("<HHIIIIIHHIII60sIIIIHH")
 _EXTRA = struct.Struct("<HHIIIII")
 _UNWRITTEN = 0x8000
@@ -177,10 +180,21 @@ def ext_runs(inode: ExtInode, read: Callable[[int], bytes], block_size: int) -> 
         ExtError: If it cannot be so.
         Exception: What ``read`` raises.
     """
+    nodes = 0
+
+    def node(number: int) -> bytes:
+        nonlocal nodes
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise ExtError(f"inode {inode.use.number}: more than {MAX_NODES} blocks that say where the others are")
+        return read(number)
+
     if inode.flags & EXTENTS_FLAG:
-        found = list(_extents(inode.block, read, None))
+        found = list(islice(_extents(inode.block, node, None), MAX_RUNS + 1))
     else:
-        found = list(_listed_runs(inode, read, block_size))
+        found = list(islice(_listed_runs(inode, node, block_size), MAX_RUNS + 1))
+    if len(found) > MAX_RUNS:
+        raise ExtError(f"inode {inode.use.number}: more than {MAX_RUNS} pieces")
     end = 0
     for run in found:
         if run.offset < end:
@@ -208,16 +222,12 @@ def _extents(node: bytes, read: Callable[[int], bytes], depth: int | None) -> It
 def _listed_runs(inode: ExtInode, read: Callable[[int], bytes], block_size: int) -> Iterator[ExtRun]:
     """The pieces of a list of blocks, those that follow one another together."""
     run: ExtRun | None = None
-    number = 0
     for offset, place in _listed_blocks(inode, read, block_size):
         if run is not None and run.place is not None:
             if (run.offset + run.blocks, run.place + run.blocks) == (offset, place):
                 run = run._replace(blocks=run.blocks + 1)
                 continue
             yield run
-            number += 1
-            if number > MAX_RUNS:
-                raise ExtError(f"inode {inode.use.number}: more than {MAX_RUNS} pieces")
         run = ExtRun(offset, place, 1)
     if run is not None:
         yield run

@@ -18,6 +18,8 @@ ROOT = 2
 """The inode of the root."""
 MAX_FOLDER = 1 << 30
 """Bytes of a folder."""
+_PASSES = 16
+"""How often all folders of a state are read at the most: for their names, their blocks, and what was removed from them."""
 _CHECKSUMMED = 0x0010 | 0x0400
 """EXT4_FEATURE_RO_COMPAT_GDT_CSUM, _METADATA_CSUM: only then the groups say how much of their tables was ever used."""
 _INODES_UNUSED, _BLOCKS_UNUSED = 0x1, 0x2
@@ -62,6 +64,8 @@ class ExtState:
         self.has_kinds = bool(sb.s_feature_incompat & _KINDS)
         if self.inode_size < 128 or self.inode_size > self.block_size or self.inode_size & (self.inode_size - 1):
             raise ExtError(f"inodes of {self.inode_size} bytes")
+        self._folder_blocks = _PASSES * (1 + min(self.extfs.block_count, size // self.block_size))
+        """How many blocks of folders may be read yet: folders may all claim the same ones."""
         self.group = lru_cache(65536)(self._group)
         self.folder_names = lru_cache(64)(self._folder_names)
 
@@ -116,6 +120,9 @@ class ExtState:
                 at = (run.offset + number) * self.block_size
                 if at >= end:
                     return
+                self._folder_blocks -= 1
+                if self._folder_blocks < 0:
+                    raise ExtError("its folders claim more blocks than it has")
                 yield at, run.place + number, self.block(run.place + number)  # type: ignore[operator]
 
     def names_in(self, inode: ExtInode) -> Iterator[tuple[int, ExtName]]:

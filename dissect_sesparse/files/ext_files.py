@@ -106,7 +106,10 @@ class _Volume:
                 folders[state.depth] = list(table.folders_read())
                 gone += [self._gone(table, number)] if number or self.running is None else []
         self.history = ExtHistory(
-            self.states, folders, lambda state, why: self._missed(state, f"as of link {state.depth}, {why}")
+            self.states,
+            folders,
+            self.newest.has,
+            lambda state, why: self._missed(state, f"as of link {state.depth}, {why}"),
         )
         logged = {use.use: use for use in logged_uses(self.history) if not self._is_live(use.use)}
         made = LoggedFiles(self.chain, self.history, self.doubts, self.windows, self.budget, self.warnings)
