@@ -26,8 +26,13 @@ def counting_files(name: str, log: logging.Logger | logging.LoggerAdapter) -> It
     bar = None
     if tqdm is not None and log.isEnabledFor(logging.WARNING):
         bar = tqdm(unit=" files", disable=None, desc=name, leave=False)
+
+    def count(files: int) -> None:
+        if bar is not None:
+            bar.update(files)
+
     try:
-        yield bar.update if bar is not None else lambda count: None
+        yield count
     finally:
         if bar is not None:
             bar.close()
