@@ -21,7 +21,7 @@ class LoggedName(NamedTuple):
     """Whether the journal shows that its inode was this file's then."""
 
 
-class LoggedUse(NamedTuple):
+class JournalUse(NamedTuple):
     """A file, from the first copy of its inode to the last one that has a name."""
 
     use: ExtUse
@@ -41,7 +41,7 @@ class LoggedUse(NamedTuple):
         return ext_inode(self.use.number, self.freed.raw).freed_at(inodes) if self.freed is not None else None
 
 
-def logged_uses(history: ExtHistory) -> Iterator[LoggedUse]:
+def logged_uses(history: ExtHistory) -> Iterator[JournalUse]:
     """All regular files that the journals have, those of which nothing tells their uses apart left out."""
     for number, copies in history.inodes.items():
         live: list[tuple[InodeCopy, ExtInode]] = []
@@ -58,10 +58,10 @@ def logged_uses(history: ExtHistory) -> Iterator[LoggedUse]:
 
 def _use(
     history: ExtHistory, live: Sequence[tuple[InodeCopy, ExtInode]], after: InodeCopy | None, dead: ExtInode | None
-) -> LoggedUse:
+) -> JournalUse:
     (first, _), (last, inode) = live[0], live[-1]
     freed = after if dead is not None and dead.use == inode.use else None
-    return LoggedUse(inode.use, first, last, inode, freed, after, tuple(_names(history, inode.use, first, after)))
+    return JournalUse(inode.use, first, last, inode, freed, after, tuple(_names(history, inode.use, first, after)))
 
 
 def _names(history: ExtHistory, use: ExtUse, first: InodeCopy, ended: InodeCopy | None) -> list[LoggedName]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.extfs.inode import ExtUse
-    from dissect_sesparse.extfs.uses import LoggedUse
+    from dissect_sesparse.extfs.uses import JournalUse
     from dissect_sesparse.files.deleted import Budget, DeletedFile
     from dissect_sesparse.files.ext_paths import ExtPath
     from dissect_sesparse.files.ext_story import LoggedPaths
@@ -153,7 +153,7 @@ class _Volume:
         self._known.update(use for use in found.values() if use.sure or use.number in paths)
         return _Gone(number, files[:room])
 
-    def _of_state(self, gone: _Gone, logged: dict[ExtUse, LoggedUse], paths: LoggedPaths) -> Iterator[DeletedFile]:
+    def _of_state(self, gone: _Gone, logged: dict[ExtUse, JournalUse], paths: LoggedPaths) -> Iterator[DeletedFile]:
         """The files of a state, with what the journals say of them."""
         older = self.states[gone.number]
         deletion = deletion_after_state(self.chain, self.windows, self.volumes, gone.number, self._partial)

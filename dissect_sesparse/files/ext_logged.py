@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.extfs.history import ExtHistory
     from dissect_sesparse.extfs.inode import ExtRun
     from dissect_sesparse.extfs.state import ExtState
-    from dissect_sesparse.extfs.uses import LoggedUse
+    from dissect_sesparse.extfs.uses import JournalUse
     from dissect_sesparse.files.deleted import Budget
     from dissect_sesparse.files.ext_content import BlockClaim
     from dissect_sesparse.files.not_looked import Warnings
@@ -64,9 +64,9 @@ class LoggedFiles:
         self._warnings = warnings
         self.paths = LoggedPaths(history, warnings)
 
-    def files(self, uses: Sequence[LoggedUse]) -> Iterator[DeletedFile]:
+    def files(self, uses: Sequence[JournalUse]) -> Iterator[DeletedFile]:
         """The files of some uses of inodes, none of which any state has."""
-        ended: dict[int, list[LoggedUse]] = defaultdict(list)
+        ended: dict[int, list[JournalUse]] = defaultdict(list)
         for use in uses:
             depth = self._gone_by(use)
             if depth is not None:
@@ -75,7 +75,7 @@ class LoggedFiles:
         for depth, together in sorted(ended.items()):
             yield from self._of_period(depth, together, claims)
 
-    def _gone_by(self, use: LoggedUse) -> int | None:
+    def _gone_by(self, use: JournalUse) -> int | None:
         """The depth of the oldest state that surely has a file no more; ``None`` where it may be there yet."""
         sequence = use.ended.sequence if use.ended is not None else use.last.sequence
         for depth, last in sorted(self._history.last.items(), reverse=True):
@@ -84,7 +84,7 @@ class LoggedFiles:
         newest = self._history.states[0].depth
         return newest if not self._doubts[newest] else None
 
-    def _of_period(self, depth: int, uses: list[LoggedUse], claims: Sequence[BlockClaim]) -> Iterator[DeletedFile]:
+    def _of_period(self, depth: int, uses: list[JournalUse], claims: Sequence[BlockClaim]) -> Iterator[DeletedFile]:
         state = self._states[depth]
         period = Period(self._chain, depth) if state.place is not None else None
         in_use = BlocksInUse(state, self._history, closed=not self._doubts[depth])
@@ -106,7 +106,7 @@ class LoggedFiles:
             content = LoggedContent(use.inode, runs, period, in_use, state.place or 0, state.block_size)
             yield self._file(use, state, content, lost)
 
-    def _file(self, use: LoggedUse, state: ExtState, content: LoggedContent, lost: str) -> DeletedFile:
+    def _file(self, use: JournalUse, state: ExtState, content: LoggedContent, lost: str) -> DeletedFile:
         inode, link = use.inode, self._chain.links[state.depth]
         size = min(inode.size, (1 << 63) - 1)
         path = self.paths.of(use, state)
@@ -136,7 +136,7 @@ class LoggedFiles:
             story=story_of(use, self.paths, state, deletion),
         )
 
-    def deletion(self, use: LoggedUse, state: ExtState) -> Deletion:
+    def deletion(self, use: JournalUse, state: ExtState) -> Deletion:
         """When a file was deleted, by the states, its freed inode and the transactions.
 
         Args:
@@ -151,7 +151,7 @@ class LoggedFiles:
         return by_journal(self._chain, history, deletion, use)
 
 
-def by_journal(chain: Chain, history: ExtHistory, deletion: Deletion, use: LoggedUse) -> Deletion:
+def by_journal(chain: Chain, history: ExtHistory, deletion: Deletion, use: JournalUse) -> Deletion:
     """A deletion, narrowed by what the journal has of the inode."""
     alive, newer = use.inode.ctime, history.states[::-1]
     if use.freed is not None and (seconds := use.dead_at(history.states[0].inodes)) is not None:
@@ -169,7 +169,7 @@ def by_journal(chain: Chain, history: ExtHistory, deletion: Deletion, use: Logge
     return deletion._replace(window=deletion.window.narrowed(since, until), basis=basis)
 
 
-def _lost(use: LoggedUse) -> str:
+def _lost(use: JournalUse) -> str:
     if not use.inode.size:
         return "as the journal has its inode, it has no bytes yet: what was written may never have reached the disk"
     if use.inode.flags & NOT_PLAIN_FLAGS:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.extfs.history import ExtHistory, NameCopy
     from dissect_sesparse.extfs.inode import ExtUse
     from dissect_sesparse.extfs.state import ExtState
-    from dissect_sesparse.extfs.uses import LoggedUse
+    from dissect_sesparse.extfs.uses import JournalUse
     from dissect_sesparse.files.not_looked import Warnings
     from dissect_sesparse.files.story import Deletion
 
@@ -34,7 +34,7 @@ class LoggedPaths:
         self._history = history
         self._folders = {state.depth: ExtFolders(state, warnings) for state in history.states}
 
-    def of(self, use: LoggedUse, state: ExtState) -> str:
+    def of(self, use: JournalUse, state: ExtState) -> str:
         """The last path of a file, without a slash at the start.
 
         Args:
@@ -76,7 +76,7 @@ class LoggedPaths:
         return then is not None and ext_inode(number, then.raw).use == use
 
 
-def naming_of_logged(use: LoggedUse, chain: Chain) -> Naming:
+def naming_of_logged(use: JournalUse, chain: Chain) -> Naming:
     """How sure the name of a file is that only the journals have."""
     link = chain.links[use.last.depth].name
     if not use.names:
@@ -90,7 +90,7 @@ def naming_of_logged(use: LoggedUse, chain: Chain) -> Naming:
     )
 
 
-def story_of(use: LoggedUse, paths: LoggedPaths, state: ExtState, deletion: Deletion) -> tuple[Event, ...]:
+def story_of(use: JournalUse, paths: LoggedPaths, state: ExtState, deletion: Deletion) -> tuple[Event, ...]:
     """What the journals say happened to a file: one with several names at a time has no renames."""
     named = [name.copy for name in use.names if name.sure]
     known = [paths.of_name(copy, state) for copy in named] or [paths.of(use, state)]
