@@ -32,7 +32,7 @@ class Key:
         use = _use(entry, info)
         self.sure = self.inode is not None and use is not None
         """Whether nothing else can have the same."""
-        self.key = hash((self.inode, use)) if self.sure else self.inode
+        self.key = key_of(info.st_ino, *use) if use is not None and self.sure else self.inode
         """``None`` where nothing is: an empty file on FAT has no cluster, and so no inode."""
         self.made: int | None = None
         """Of a file on FAT when it was made: that it keeps, whatever is done to it."""
@@ -42,11 +42,20 @@ class Key:
             self.made = hash(("made", getattr(info, "st_ctime_ns", 0)))
 
 
+def key_of(inode: int, *use: object) -> int:
+    """What a file is the same by: its inode and what tells the uses of that apart, see :func:`_use`."""
+    return hash((inode, use))
+
+
 def _use(entry: FilesystemEntry, info: Any) -> tuple[object, ...] | None:
-    """What tells the uses of an inode apart: its generation and time of birth, where the file system has them.
+    """What tells the uses of an inode apart: its generation and time of birth, where the file system has them; on NTFS the sequence
+    number of its record, which neither a time that is set back nor a name that is used again changes.
 
     On btrfs also its subvolume: each numbers its inodes by itself, and a snapshot of one has the same as that.
     """
+    header = getattr(getattr(entry, "entry", None), "header", None)
+    if (sequence := getattr(header, "SequenceNumber", None)) is not None:
+        return (sequence,)
     subvolume = subvolume_of(entry)
     inode = getattr(getattr(entry, "entry", None), "inode", None)
     names = ("i_generation", "di_gen") if subvolume is None else ("generation",)
@@ -89,13 +98,14 @@ def number_of(entry: FilesystemEntry, info: Any) -> Number:
     return info.st_ino if subvolume is None else (subvolume.objectid, info.st_ino)
 
 
-def reopened(fs: Any, path: str, number: Number) -> FilesystemEntry:
+def reopened(fs: Any, path: str, number: Number, stream: str | None = None) -> FilesystemEntry:
     """A file that a walk met, without its path being looked up again where its number leads to it.
 
     Args:
         fs: The file system as dissect opened it.
         path: Of the file.
         number: See :func:`number_of`.
+        stream: Of NTFS, where it is known: names that another system gave may have a colon.
 
     Raises:
         Exception: Whatever the file system raises.
@@ -110,7 +120,12 @@ def reopened(fs: Any, path: str, number: Number) -> FilesystemEntry:
         node = fs.xfs.get_inode(number)
     elif kind == "btrfs" and isinstance(number, tuple):
         node = fs.btrfs.open_subvolume(number[0]).inode(number[1])
-    return entry_at(fs, path) if node is None else type(fs.get("/"))(fs, path, node)
+    if node is None:
+        return entry_at(fs, path)
+    entry = type(fs.get("/"))(fs, path, node)
+    if kind == "ntfs" and stream is not None:
+        entry.path, entry.ads = path.removesuffix(f":{stream}") if stream else path, stream
+    return entry
 
 
 class FileWalk:

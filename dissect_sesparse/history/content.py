@@ -63,7 +63,7 @@ class StateFiles:
         Raises:
             Exception: Whatever the file system raises.
         """
-        entry = reopened(self._state.fs, seen.path, seen.row.number)
+        entry = reopened(self._state.fs, seen.path, seen.row.number, seen.row.stream)
         if self._state.fs.__type__ == "ntfs":
             return self._of_ntfs(seen, entry)
         why = self.doubt or doubt_of_file(self._state.fs, entry)
@@ -92,7 +92,7 @@ class StateFiles:
 
     def _parts(self, seen: Seen) -> list[FilePart]:
         """Where on the disk a file lies, as far as it was written; nothing where that is not known, or it is compressed."""
-        entry, start = reopened(self._state.fs, seen.path, seen.row.number), self._state.place
+        entry, start = reopened(self._state.fs, seen.path, seen.row.number, seen.row.stream), self._state.place
         if start is None:
             return []
         if self._state.fs.__type__ != "ntfs":
