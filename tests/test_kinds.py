@@ -107,7 +107,6 @@ def test_the_scan_finds_them(source: str) -> None:
     assert decided_by_words(source)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_nothing_is_decided_by_words(path: Path) -> None:
     assert decided_by_words(path.read_text(encoding="utf-8")) == []

@@ -51,7 +51,6 @@ def masked(path: Path) -> list[int]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODULES) - TYPED))
 def test_law_2_no_one_masks_bits_outside_the_typed_values(name: str) -> None:
     assert masked(MODULES[name]) == []

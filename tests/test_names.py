@@ -7,8 +7,6 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
-
 import dissect_sesparse
 
 ROOT = Path(dissect_sesparse.__file__).parent
@@ -39,7 +37,6 @@ def twice(parsed: dict[str, ast.Module]) -> dict[str, list[str]]:
     return {name: places for name, places in found.items() if len(places) > 1}
 
 
-@pytest.mark.slow
 def test_no_public_name_is_defined_by_two_modules() -> None:
     found = twice(modules())
     assert {name: places for name, places in found.items() if name not in SHARED} == {}
@@ -57,7 +54,6 @@ def names_in(tree: ast.Module) -> set[str]:
     return {name for name in found if isinstance(name, str)}
 
 
-@pytest.mark.slow
 def test_no_name_says_tell_where_report_warn_or_known_is_meant() -> None:
     vague = re.compile(r"(^|_)(tells?|told)(_|$)", re.IGNORECASE)
     found = {module: {name for name in names_in(tree) if vague.search(name)} for module, tree in modules().items()}

@@ -49,7 +49,6 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_rooms(path: Path) -> None:
     names = imported(path)

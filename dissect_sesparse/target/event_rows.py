@@ -59,11 +59,11 @@ class EventRows:
         """
         seen: set[Snapshot] = set()
         for disk in disks:
-            given: set[str] = set()
+            given: set[tuple] = set()
 
-            def once(error: SESparseError, disk: SESparseContainer = disk, given: set[str] = given) -> None:
-                if str(error) not in given:
-                    given.add(str(error))
+            def once(error: SESparseError, disk: SESparseContainer = disk, given: set[tuple] = given) -> None:
+                if error.args not in given:
+                    given.add(error.args)
                     missed(disk, error)
 
             where = partial(path_in_target, self._target, disk) if files else None
