@@ -29,6 +29,7 @@ from dissect_sesparse.recovery.export import ExportOptions, WantedDisk, export
 from dissect_sesparse.recovery.export_image import DIGESTS, WantedImage
 from dissect_sesparse.recovery.sparse_file import RecoverError
 from dissect_sesparse.time.changes import DiskState
+from dissect_sesparse.trimmed import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,8 @@ QUIET = ExportOptions(hashes=False)
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = cli.main(["export", *map(str, arguments)])
-    return code, *capsys.readouterr()
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 def exported(path: Path, out: Path, options: ExportOptions = QUIET, **more: Any) -> exporting.Export:
@@ -316,6 +318,30 @@ def test_what_is_left_out_is_said(folder: Path, tmp_path: Path, capsys: pytest.C
         assert any(name in line["reason"] for line in lines_of(tmp_path / "out", "left-out"))
 
 
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_one_image_costs_no_other(
+    folder: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state of which more cannot be had than a map could list is left out; all else is there, and it ends with 1."""
+    chain = small_chain(folder, "a", deltas=2)
+    for grain in range(100, 140, 2):
+        chain.links[1].extent.set_entry(grain, target_fixtures.UNKNOWN_STATE)
+    for grain in range(100, 140):
+        chain.links[2].extent.zero(grain)
+    vm = machine(folder, [chain.write().name, small_chain(folder, "b").write().name])
+    monkeypatch.setattr(ranges, "MAX_RANGES", 10)
+    out = tmp_path / "out"
+    code, _, err = run(capsys, vm, "-o", out, "--all-states", "--no-hash", "--format", kind)
+    assert code == 1
+    assert "too many for a map" in err
+    assert [line["file"] for line in lines_of(out, "left-out")] == [f"a-000002@a-000001.{kind}"]
+    names = {line["file"]: line["backing"] for line in lines_of(out)}
+    assert set(names) == {f"{name}.{kind}" for name in ("a-000002@a", "a-000002", "b-000001@a-000001", "b-000001")}
+    assert not list(out.glob("a-000002@a-000001.raw"))
+    if kind == "qcow2":
+        assert names["a-000002.qcow2"] is None, "complete, since what it would be based on is not there"
+
+
 # QCOW2
 
 
@@ -435,6 +461,7 @@ def test_unreadable_below(folder: Path, tmp_path: Path, hashes: bool, capsys: py
     for line in lines_of(tmp_path / "out"):
         assert ranges_of(tmp_path / "out" / line["map"]) == ranges_of(tmp_path / "raw" / line["map"])
     assert [line["unreadable"] for line in lines_of(tmp_path / "out")] == [0, 8192, 4096, 4096]
+    assert [line["reason"] is None for line in lines_of(tmp_path / "out")] == [True, False, False, False]
 
 
 # Going on

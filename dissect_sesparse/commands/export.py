@@ -63,6 +63,8 @@ class ExportWork(Work):
         for line in done.lines:
             if line["unreadable"] or line["doubt"]:
                 self.outcome.not_all(f"{machine.label}: {line['file']} is not all of the disk, or in doubt")
+        for line in done.failed:
+            self._not_all(machine.label, f"{line['file']}: {line['reason']}")
         yield from _lines(done)
 
     def _not_all(self, label: str, reason: str) -> None:

@@ -14,7 +14,7 @@ All of it follows from the evidence: a second run verifies what is there and wri
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from dissect_sesparse.recovery.safe_name import safe_names, safe_stems
 from dissect_sesparse.recovery.sparse_file import OutputFolder, RecoverError
 from dissect_sesparse.recovery.state import EXPORT_FILE, RecoveryState, options_of, refuse_around, refuse_inside
 from dissect_sesparse.recovery.writing import identities
-from dissect_sesparse.source.errors import ParentError
+from dissect_sesparse.source.errors import ParentError, SESparseError
 from dissect_sesparse.source.text import logger_of
 from dissect_sesparse.time.changes import between
 
@@ -66,6 +66,8 @@ class Export:
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     """The images, as in the manifest."""
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    """The images that could not be made, as in the manifest."""
     written: int = 0
     """Bytes that this run wrote; what was there already it verified."""
 
@@ -173,7 +175,9 @@ class _Run:
 
     def _measure(self) -> None:
         """How many bytes are to be gone through, and whether there is room for them."""
-        self.total = sum(image.measure() for image in self.images)
+        for image in self.images:
+            with _costs_no_other(image):
+                self.total += image.measure()
         if self.options.hashes:
             self.total += sum(file.size for file, _ in self.inputs)
         needed = sum(image.held for image in self.images if image.base is None)
@@ -198,17 +202,36 @@ class _Run:
             manifest.put({"kind": "input", **file.as_json()})
 
     def _image(self, image: ImageExport, manifest: JsonLines) -> None:
-        before = self.done
-        line = image.write()
-        manifest.put(line)
-        self.result.lines.append(line)
+        before, line = self.done, None
+        if image.base is not None and image.base.failed is not None:
+            image.base = None  # what it would be based on is not there, so it is complete
+        if image.failed is None:
+            with _costs_no_other(image):
+                line = image.write()
         self.result.written += image.written
         self._advance(before + image.held - self.done)
+        if line is None:
+            line = {"kind": "left-out", "disk": image.disk, "file": image.name, "reason": image.failed}
+            self.result.failed.append(line)
+        else:
+            self.result.lines.append(line)
+        manifest.put(line)
+
+
+@contextmanager
+def _costs_no_other(image: ImageExport) -> Iterator[None]:
+    """What the evidence has wrong for one image costs none of the others; that the output cannot be written ends all."""
+    try:
+        yield
+    except RecoverError:
+        raise
+    except SESparseError as e:
+        image.failed = str(e)
 
 
 def _name_of(image: WantedImage) -> str:
-    name = image.names[0] if image.names else image.state.name
-    return name.removesuffix(".vmdk") if name == image.state.name else name
+    """What its file is named after: a state that no list names has the name of a link."""
+    return (image.names[0] if image.names else image.state.name).removesuffix(".vmdk")
 
 
 def nearest(image: WantedImage, others: Sequence[ImageExport]) -> ImageExport | None:

@@ -72,6 +72,8 @@ class ImageExport:
     reason: str | None = None
     """Why the first of what cannot be had cannot."""
     unreadable: Ranges = field(default_factory=Ranges)
+    failed: str | None = None
+    """Why there is none."""
 
     @property
     def name(self) -> str:
@@ -140,16 +142,15 @@ class ImageExport:
             image.finish()
             return content
         image = Qcow2File(file, size, self.base.name)
-        clusters = Ranges()
+        below = _Outside(self.base.unreadable, source)
         for start, end in self._changed(self.base.wanted.state, size):
-            clusters.add(start, end)
+            below.until(start)
+            below.skip(end)
             _put_changed(image, source, start, end)
+        below.until(size)
         image.finish()
-        for start, end in self.base.unreadable:  # of what is below it, where it has nothing of its own
-            for low, high, own in clusters.split(start, min(end, size)) if start < size else ():
-                if not own:
-                    source.unreadable.add(low, high)
         self._take(source)
+        self.reason = self.reason or (self.base.reason if any(self.unreadable) else None)
         return self._stream(DiskBytes(source.chain), ROW, None) if self.hashes else None
 
     def _changed(self, older: DiskState, size: int) -> Iterator[tuple[int, int]]:
@@ -224,6 +225,34 @@ class ImageExport:
 def file_digests(file: InputFile) -> dict[str, str | None] | None:
     """The digests of a file, ``None`` where it has too many holes for them."""
     return {name: getattr(file, name) for name in DIGESTS} if file.sha256 is not None else None
+
+
+class _Outside:
+    """What could not be had of the image below, where an image has nothing of its own: it cannot be had of that one either.
+
+    Args:
+        lost: What could not be had below.
+        source: Gets it.
+    """
+
+    def __init__(self, lost: Ranges, source: DiskBytes):
+        self._lost = list(lost)[::-1]
+        self._source = source
+
+    def until(self, end: int) -> None:
+        """Take what is before an offset."""
+        while self._lost and self._lost[-1][0] < end:
+            first, last = self._lost.pop()
+            self._source.note(first, min(last, end))
+            if last > end:
+                self._lost.append((end, last))
+
+    def skip(self, end: int) -> None:
+        """Leave out what is before an offset."""
+        while self._lost and self._lost[-1][0] < end:
+            _, last = self._lost.pop()
+            if last > end:
+                self._lost.append((end, last))
 
 
 def _put_changed(image: Qcow2File, source: DiskBytes, start: int, end: int) -> None:

@@ -81,7 +81,7 @@ class DiskBytes:
                 at, size = e.offset, e.size
                 if at is None or not size or not start < at < until:  # it begins with what cannot be had, or who knows
                     last = min(until, start + size) if at == start and size else until
-                    self._note(start, last, e)
+                    self.note(start, last, e)
                     yield bytes(last - start)
                     start, until = last, end
                 else:
@@ -114,14 +114,19 @@ class DiskBytes:
             yield from zip(found[np.append(True, apart), 0].tolist(), found[np.append(apart, True), 1].tolist())
 
     def _lost(self, run: Run) -> None:
-        self._note(run.start, run.end, run.source.extent.explain(run.start - run.source.start))
+        self.note(run.start, run.end, run.source.extent.explain(run.start - run.source.start))
 
-    def _note(self, start: int, end: int, error: SESparseError) -> None:
-        self.reason = self.reason or str(error)
+    def note(self, start: int, end: int, error: SESparseError | None = None) -> None:
+        """Note a range that cannot be had.
+
+        Raises:
+            SESparseError: If there are too many.
+        """
+        self.reason = self.reason or (None if error is None else str(error))
         try:
             self.unreadable.add(start, end)
         except TooManyRangesError as e:
-            raise SESparseError(f"what cannot be had is in {e}", file=self.chain.name) from error
+            raise SESparseError(f"what cannot be had is in {e}: too many for a map", file=self.chain.name) from error
 
 
 def _held(run: Run) -> Iterator[tuple[int, int]]:
