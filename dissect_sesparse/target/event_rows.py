@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.mounts import path_in_target
+from dissect_sesparse.files.not_looked import NotAllLookedAtError
 from dissect_sesparse.target.records import EventRecord
 from dissect_sesparse.timeline.event import may_be_between, moments
 from dissect_sesparse.timeline.gather import timeline_events
@@ -59,11 +60,12 @@ class EventRows:
         """
         seen: set[Snapshot] = set()
         for disk in disks:
-            given: set[tuple] = set()
+            given: set[object] = set()
 
-            def once(error: SESparseError, disk: SESparseContainer = disk, given: set[tuple] = given) -> None:
-                if error.args not in given:
-                    given.add(error.args)
+            def once(error: SESparseError, disk: SESparseContainer = disk, given: set[object] = given) -> None:
+                what = error.places if isinstance(error, NotAllLookedAtError) else error
+                if what not in given:
+                    given.add(what)
                     missed(disk, error)
 
             where = partial(path_in_target, self._target, disk) if files else None
