@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.deletion import deletion_at, deletion_between
-from dissect_sesparse.files.ntfs_names import newest_written
+from dissect_sesparse.files.ntfs_names import newest_written_until
 from dissect_sesparse.files.story import Deletion, Event, Naming
 from dissect_sesparse.ntfs.filetime import filetime
 from dissect_sesparse.ntfs.folders import FolderNames
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.ntfs.folders import FoundName
-    from dissect_sesparse.ntfs.journals import LoggedMoment, LoggedUse
+    from dissect_sesparse.ntfs.journals import JournalUse, LoggedMoment
     from dissect_sesparse.ntfs.mft import Incarnation, Noticed
     from dissect_sesparse.ntfs.mft_paths import Paths
     from dissect_sesparse.ntfs.view import NtfsView
@@ -38,7 +38,7 @@ class KnownBeside(NamedTuple):
     """What is known of a file beside its MFT record."""
 
     also: tuple[str, ...] = ()
-    logged: LoggedUse | None = None
+    logged: JournalUse | None = None
 
 
 class KnownNames:
@@ -60,7 +60,7 @@ class KnownNames:
         self._windows = windows
         self._paths = paths
         self._uses = MftUses(views)
-        self._logged: dict[int, LoggedUse] = {}
+        self._logged: dict[int, JournalUse] = {}
         self._folders: dict[int, FoundName] = {}
         self._joined: set[int] = set()
 
@@ -109,13 +109,13 @@ class KnownNames:
             self._joined.update(one.references)
         return KnownBeside()
 
-    def deletion(self, deletion: Deletion, logged: LoggedUse | None) -> Deletion:
+    def deletion(self, deletion: Deletion, logged: JournalUse | None) -> Deletion:
         """When a file was deleted, narrowed by what the guest logged."""
         if logged is None or logged.deleted is None or (at := filetime(logged.deleted.at)) is None:
             return deletion
         return deletion_at(deletion, at, filetime(logged.seen.at), JOURNAL)
 
-    def story(self, logged: LoggedUse | None) -> tuple[Event, ...]:
+    def story(self, logged: JournalUse | None) -> tuple[Event, ...]:
         """What the guest logged of a file, oldest first."""
         if logged is None:
             return ()
@@ -155,11 +155,11 @@ class KnownNames:
             if not known and self._is_over(reference, found.entry.name, None):
                 yield self._of_folder(reference, found)
 
-    def _is_over(self, reference: int, name: str, logged: LoggedUse | None) -> bool:
+    def _is_over(self, reference: int, name: str, logged: JournalUse | None) -> bool:
         use = self._uses.use_in(self._newest, reference, name)
         return use == "over" or (use != "live" and logged is not None and logged.deleted is not None)
 
-    def _of_journal(self, reference: int, logged: LoggedUse) -> DeletedFile:
+    def _of_journal(self, reference: int, logged: JournalUse) -> DeletedFile:
         last = logged.deleted or logged.seen
         view = self._views[last.depth]
         older, newer = self._around(reference, logged.name)
@@ -178,7 +178,7 @@ class KnownNames:
     def _around(self, reference: int, name: str) -> tuple[int | None, int | None]:
         """The depths of the states between which a file was deleted, as ``ntfs_names.states_around`` has it of others."""
         has, newer = self._uses.around(reference, name)
-        return newest_written(list(self._views.values()), has), newer
+        return newest_written_until(list(self._views.values()), has), newer
 
     def _of_folder(self, reference: int, found: FoundName) -> DeletedFile:
         older, newer = self._around(reference, found.entry.name)
@@ -223,7 +223,7 @@ class KnownNames:
         )
 
 
-def _names(logged: LoggedUse) -> Iterator[str]:
+def _names(logged: JournalUse) -> Iterator[str]:
     """All names that a file had."""
     yield logged.name
     for renaming in logged.renamed:

@@ -52,10 +52,10 @@ def states_around(one: Incarnation, views: Sequence[NtfsView]) -> tuple[int | No
         assert one.deleted_in is not None
         has = next((depth for depth in depths if depth > one.deleted_in.depth), None)
     newer = max((depth for depth in depths if has is None or depth < has), default=None)
-    return newest_written(views, has), one.deleted_in.depth if one.deleted_in is not None else newer
+    return newest_written_until(views, has), one.deleted_in.depth if one.deleted_in is not None else newer
 
 
-def newest_written(views: Sequence[NtfsView], depth: int | None) -> int | None:
+def newest_written_until(views: Sequence[NtfsView], depth: int | None) -> int | None:
     """The depth of the newest state, not newer than one, that has all that its guest had done; ``None``: there is none."""
     reaches = (view for view in views if depth is not None and view.depth >= depth)
     return next((view.depth for view in reaches if not was_behind(view.doubt)), None)

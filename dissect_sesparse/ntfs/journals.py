@@ -50,7 +50,7 @@ class Renaming(NamedTuple):
 
 
 @dataclass(slots=True)
-class LoggedUse:
+class JournalUse:
     """What the change journals have of a file or folder."""
 
     name: str
@@ -103,7 +103,7 @@ class ChangeJournals:
         self._number: bytes | None = None
         self._next = 0
         """Where in the stream the journal of the state before ended."""
-        self.uses: dict[int, LoggedUse] = {}
+        self.uses: dict[int, JournalUse] = {}
         """By the reference of the file."""
         for view in reversed(views):
             try:
@@ -163,7 +163,7 @@ class ChangeJournals:
                 self._warn(f"change journals of more than {MAX_USES} files: the rest is not looked at")
                 return False
             folder = bool(record.attributes & change_journal.FOLDER)
-            use = LoggedUse(record.name, record.parent, folder, LoggedMoment(record.at, depth, record.usn))
+            use = JournalUse(record.name, record.parent, folder, LoggedMoment(record.at, depth, record.usn))
             self.uses[record.reference] = use
         use.add(record, depth)
         return True
