@@ -24,7 +24,6 @@ deleted was written since that state, as that too. Then there are two records of
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,21 +32,21 @@ from dissect_sesparse.files.deletion import deletion_between
 from dissect_sesparse.files.ntfs_bin import RecycleBin, with_original
 from dissect_sesparse.files.ntfs_content import PeriodSource, StateSource, content
 from dissect_sesparse.files.ntfs_known import KnownNames
-from dissect_sesparse.files.ntfs_names import naming_of, states_around
+from dissect_sesparse.files.ntfs_names import also_naming, naming_of, states_around
 from dissect_sesparse.files.ntfs_streams import Stream, stream_names, streams_in
 from dissect_sesparse.ntfs.bitmap import Bitmap
+from dissect_sesparse.ntfs.filetime import filetime
 from dissect_sesparse.ntfs.mft import Noticed, incarnations
 from dissect_sesparse.ntfs.mft_paths import Paths
-from dissect_sesparse.ntfs.mft_record import file_names, standard, standard_times
+from dissect_sesparse.ntfs.mft_record import file_names, is_unchanged, standard
 from dissect_sesparse.time.time_window import TimeWindows
 from dissect_sesparse.time.views import Period
 from dissect_sesparse.trimmed.ranges import Ranges, TooManyRangesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from typing import Any
-
-    from dissect.ntfs.mft import MftRecord
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.files.deleted import Budget, Piece
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
     from dissect_sesparse.ntfs.mft import Incarnation
     from dissect_sesparse.ntfs.view import NtfsView
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DOUBT = "they lie in its clusters, which were written in the time in which it was deleted; nothing tells by whom last"
 NOT_IN_USE = "the file system of that state has them as its own, but its bitmap does not have them in use"
 
@@ -244,7 +242,7 @@ class _Volume:
         # Only the state at the beginning of that time tells what was below, and only of a volume that did not move.
         known = older is not None and (older.view.depth, older.view.place) == (view.depth + 1, view.place)
         same = older is not None and older.layout == file.stream.layout
-        unchanged = same and older is not None and _is_unchanged(older.record, file.stream.record)
+        unchanged = same and older is not None and is_unchanged(older.record, file.stream.record)
         return PeriodSource(
             self.period(view.depth)[0],
             view,
@@ -286,6 +284,7 @@ class _Volume:
         link = self.chain.links[stream.view.depth]
         deletion = deletion_between(self.chain, self.windows, *states_around(one, self.views))
         beside = self.known.beside(one, {name.FileName for name in file_names(stream.record)})
+        naming = naming_of(named_by, stream.view, link.name)
         note = " (encrypted: as the file system keeps it)" if stream.layout and stream.layout.encrypted else ""
         return [
             DeletedFile(
@@ -293,12 +292,12 @@ class _Volume:
                 volume=self.volume,
                 path=stream.path,
                 size=size,
-                mtime=_time(times, "last_modification_time_ns"),
-                btime=_time(times, "creation_time_ns"),
-                atime=_time(times, "last_access_time_ns"),
+                mtime=_time(times, "LastModificationTime"),
+                btime=_time(times, "CreationTime"),
+                atime=_time(times, "LastAccessTime"),
                 inode=one.segment,
                 filesystem="ntfs",
-                naming=naming_of(named_by, one, stream.view, link.name, beside.also),
+                naming=naming._replace(also=also_naming(named_by, one, beside.also)),
                 deletion=self.known.deletion(deletion, beside.logged),
                 story=self.known.story(beside.logged),
                 proof=proof + note,
@@ -336,14 +335,8 @@ def _nothing() -> Iterator[Piece]:
     yield from ()
 
 
-def _is_unchanged(older: MftRecord, newer: MftRecord) -> bool:
-    """Whether two records of a file tell the same times and the same place in the change journal."""
-    times = standard_times(older)
-    return times is not None and times == standard_times(newer)
-
-
 def _time(times: Any, name: str) -> datetime | None:
     try:
-        return _EPOCH + timedelta(microseconds=getattr(times, name) // 1000)
+        return filetime(getattr(times.attr, name))
     except Exception:  # no time that there ever was
         return None

@@ -13,6 +13,7 @@ from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.deletion import deletion_at, deletion_between
 from dissect_sesparse.files.ntfs_names import newest_written_until
 from dissect_sesparse.files.story import Deletion, Event, Naming
+from dissect_sesparse.files.trust import was_behind
 from dissect_sesparse.ntfs.filetime import filetime
 from dissect_sesparse.ntfs.folders import FolderNames
 from dissect_sesparse.ntfs.journals import ChangeJournals
@@ -61,6 +62,8 @@ class KnownNames:
         self._paths = paths
         self._uses = MftUses(views)
         self._logged: dict[int, JournalUse] = {}
+        self._whole: list[int] = []
+        """The depths of the states whose journals have all that was logged by then."""
         self._folders: dict[int, FoundName] = {}
         self._joined: set[int] = set()
 
@@ -72,7 +75,11 @@ class KnownNames:
             missed: Gets what is not looked at, and why.
         """
         views = list(self._views.values())
-        self._logged = ChangeJournals(views, missed).uses
+        journals = ChangeJournals(views, missed)
+        self._logged = journals.uses
+        self._whole = [
+            view.depth for view in views if view.depth not in journals.partial and not was_behind(view.doubt)
+        ]
         self._paths.logged = self._logged_folder
         folders = FolderNames(self._chain, views, self._uses, missed)
         folders.look(noticed.folders)
@@ -137,7 +144,7 @@ class KnownNames:
         return tuple(event for _, event in moments)
 
     def _event(self, what: str, moment: LoggedMoment, name: NameIn) -> Event:
-        older = min((depth for depth in self._views if depth > moment.depth), default=None)
+        older = next((depth for depth in self._whole if depth > moment.depth), None)
         window = self._windows.between(older, moment.depth)
         path = self._paths.below(name, self._views[moment.depth])
         basis = f"{JOURNAL} as of {self._chain.links[moment.depth].name} has it"

@@ -14,29 +14,30 @@ if TYPE_CHECKING:
     from dissect_sesparse.ntfs.view import NtfsView
 
 
-def naming_of(by: str, one: Incarnation, view: NtfsView, link: str, also: tuple[str, ...]) -> Naming:
+def naming_of(by: str, view: NtfsView, link: str) -> Naming:
     """How sure the name of a file is that its MFT record has.
 
     Args:
         by: ``snapshot`` where the state has the file, ``mft`` where it has its record freed.
-        one: The file.
         view: The state.
         link: The name of its link.
-        also: What names it beside its record.
     """
-    if by == "mft" and one.live_in is not None:
-        also = ("snapshot", *also)
-    elif by == "snapshot" and one.deleted_in is not None:
-        also = ("mft", *also)
-    return naming_of_record(by, view, link)._replace(also=also)
-
-
-def naming_of_record(by: str, view: NtfsView, link: str) -> Naming:
-    """The same, of a file of which nothing more is known than a record of a state, see :func:`naming_of`."""
     if by != "snapshot":
         return Naming(by, "likely", f"its MFT record, freed as of {link}, has it; its folders may be others since")
     has_it = f"the file system as of {link} has it"
     return Naming(by, "likely", f"{has_it}; {view.doubt}") if view.doubt else Naming(by, "proven", has_it)
+
+
+def also_naming(by: str, one: Incarnation, beside: tuple[str, ...]) -> tuple[str, ...]:
+    """What names a file beside what names it best.
+
+    Args:
+        by: As above.
+        one: The file.
+        beside: What names it beside its MFT record.
+    """
+    records = (("snapshot", one.live_in), ("mft", one.deleted_in))
+    return (*(other for other, view in records if view is not None and other != by), *beside)
 
 
 def states_around(one: Incarnation, views: Sequence[NtfsView]) -> tuple[int | None, int | None]:

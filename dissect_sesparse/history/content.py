@@ -10,7 +10,7 @@ from dissect_sesparse.files.deleted import DeletedFile
 from dissect_sesparse.files.file_table import blocks_start, printable_path
 from dissect_sesparse.files.ntfs_content import StateSource, content
 from dissect_sesparse.files.ntfs_files import NOT_IN_USE
-from dissect_sesparse.files.ntfs_names import naming_of_record
+from dissect_sesparse.files.ntfs_names import naming_of
 from dissect_sesparse.files.state_file import file_of_state
 from dissect_sesparse.files.story import NOTHING_LOGGED
 from dissect_sesparse.files.trust import doubt_of, doubt_of_file
@@ -144,7 +144,7 @@ class StateFiles:
             btime=time_of(row.btime),
             inode=row.inode,
             filesystem="ntfs",
-            naming=naming_of_record("snapshot", view, link.name),
+            naming=naming_of("snapshot", view, link.name),
             proof=f"its file system as of {link.name} has them{note}",
             doubt=(view.doubt or NOT_IN_USE) + note,
             known=layout is not None,

@@ -105,11 +105,13 @@ class ChangeJournals:
         """Where in the stream the journal of the state before ended."""
         self.uses: dict[int, JournalUse] = {}
         """By the reference of the file."""
+        self.partial: set[int] = set()
+        """The depths of states whose journal was not read to its end."""
         for view in reversed(views):
             try:
                 self._read(view)
             except Exception as e:  # whatever dissect.ntfs trips over
-                self._warn(f"the change journal of the state {view.depth} deep: {e or type(e).__name__}")
+                self._miss(view.depth, f"the change journal of the state {view.depth} deep: {e or type(e).__name__}")
 
     def _read(self, view: NtfsView) -> None:
         journal = view.ntfs.usnjrnl
@@ -135,7 +137,7 @@ class ChangeJournals:
                 size = min(_CHUNK, end - start)
                 self._left -= size
                 if self._left < 0:
-                    self._warn(f"more than {MAX_BYTES} bytes of change journals: the rest is not looked at")
+                    self._miss(depth, f"more than {MAX_BYTES} bytes of change journals: the rest is not looked at")
                     return
                 data = self._bytes(stream, start, size, depth)
                 for at in range(0, len(data), PAGE):
@@ -148,10 +150,14 @@ class ChangeJournals:
             return stream.read(size)
         except Exception as e:  # whatever the disk trips over
             if size <= PAGE:
-                self._warn(f"a page of the change journal of the state {depth} deep cannot be read: {e}")
+                self._miss(depth, f"a page of the change journal of the state {depth} deep cannot be read: {e}")
                 return bytes(size)
         pages = (range(at, min(at + PAGE, start + size)) for at in range(start, start + size, PAGE))
         return b"".join(self._bytes(stream, page.start, len(page), depth) for page in pages)
+
+    def _miss(self, depth: int, why: str) -> None:
+        self.partial.add(depth)
+        self._warn(why)
 
     def _add(self, record: JournalRecord, depth: int) -> bool:
         """Whether there is room for more."""
@@ -160,7 +166,7 @@ class ChangeJournals:
         use = self.uses.get(record.reference)
         if use is None:
             if len(self.uses) >= MAX_USES:
-                self._warn(f"change journals of more than {MAX_USES} files: the rest is not looked at")
+                self._miss(depth, f"change journals of more than {MAX_USES} files: the rest is not looked at")
                 return False
             folder = bool(record.attributes & change_journal.FOLDER)
             use = JournalUse(record.name, record.parent, folder, LoggedMoment(record.at, depth, record.usn))

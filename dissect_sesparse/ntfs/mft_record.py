@@ -133,6 +133,12 @@ def standard_times(record: MftRecord) -> Times | None:
         return None
 
 
+def is_unchanged(older: MftRecord, newer: MftRecord) -> bool:
+    """Whether two records of a file have the same times and the same place in the change journal."""
+    times = standard_times(older)
+    return times is not None and times == standard_times(newer)
+
+
 def creation_time(record: MftRecord) -> int | None:
     """When the file was made, in 100 nanoseconds since 1601; ``None`` where nothing says."""
     times = standard_times(record)
