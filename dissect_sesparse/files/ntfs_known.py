@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.ntfs.folders import FoundName
-    from dissect_sesparse.ntfs.journals import JournalUse, LoggedMoment
+    from dissect_sesparse.ntfs.journals import LoggedMoment, UsnUse
     from dissect_sesparse.ntfs.mft import Incarnation, Noticed
     from dissect_sesparse.ntfs.mft_paths import Paths
     from dissect_sesparse.ntfs.view import NtfsView
@@ -39,7 +39,7 @@ class KnownBeside(NamedTuple):
     """What is known of a file beside its MFT record."""
 
     also: tuple[str, ...] = ()
-    logged: JournalUse | None = None
+    logged: UsnUse | None = None
 
 
 class KnownNames:
@@ -61,7 +61,7 @@ class KnownNames:
         self._windows = windows
         self._paths = paths
         self._uses = MftUses(views)
-        self._logged: dict[int, JournalUse] = {}
+        self._logged: dict[int, UsnUse] = {}
         self._whole: list[int] = []
         """The depths of the states whose journals have all that was logged by then."""
         self._folders: dict[int, FoundName] = {}
@@ -116,13 +116,13 @@ class KnownNames:
             self._joined.update(one.references)
         return KnownBeside()
 
-    def deletion(self, deletion: Deletion, logged: JournalUse | None) -> Deletion:
+    def deletion(self, deletion: Deletion, logged: UsnUse | None) -> Deletion:
         """When a file was deleted, narrowed by what the guest logged."""
         if logged is None or logged.deleted is None or (at := filetime(logged.deleted.at)) is None:
             return deletion
         return deletion_at(deletion, at, filetime(logged.seen.at), JOURNAL)
 
-    def story(self, logged: JournalUse | None) -> tuple[Event, ...]:
+    def story(self, logged: UsnUse | None) -> tuple[Event, ...]:
         """What the guest logged of a file, oldest first."""
         if logged is None:
             return ()
@@ -162,11 +162,11 @@ class KnownNames:
             if not known and self._is_over(reference, found.entry.name, None):
                 yield self._of_folder(reference, found)
 
-    def _is_over(self, reference: int, name: str, logged: JournalUse | None) -> bool:
+    def _is_over(self, reference: int, name: str, logged: UsnUse | None) -> bool:
         use = self._uses.use_in(self._newest, reference, name)
         return use == "over" or (use != "live" and logged is not None and logged.deleted is not None)
 
-    def _of_journal(self, reference: int, logged: JournalUse) -> DeletedFile:
+    def _of_journal(self, reference: int, logged: UsnUse) -> DeletedFile:
         last = logged.deleted or logged.seen
         view = self._views[last.depth]
         older, newer = self._around(reference, logged.name)
@@ -230,7 +230,7 @@ class KnownNames:
         )
 
 
-def _names(logged: JournalUse) -> Iterator[str]:
+def _names(logged: UsnUse) -> Iterator[str]:
     """All names that a file had."""
     yield logged.name
     for renaming in logged.renamed:

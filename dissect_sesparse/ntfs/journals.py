@@ -50,7 +50,7 @@ class Renaming(NamedTuple):
 
 
 @dataclass(slots=True)
-class JournalUse:
+class UsnUse:
     """What the change journals have of a file or folder."""
 
     name: str
@@ -103,7 +103,7 @@ class ChangeJournals:
         self._number: bytes | None = None
         self._next = 0
         """Where in the stream the journal of the state before ended."""
-        self.uses: dict[int, JournalUse] = {}
+        self.uses: dict[int, UsnUse] = {}
         """By the reference of the file."""
         self.partial: set[int] = set()
         """The depths of states whose journal was not read to its end."""
@@ -169,7 +169,7 @@ class ChangeJournals:
                 self._miss(depth, f"change journals of more than {MAX_USES} files: the rest is not looked at")
                 return False
             folder = bool(record.attributes & change_journal.FOLDER)
-            use = JournalUse(record.name, record.parent, folder, LoggedMoment(record.at, depth, record.usn))
+            use = UsnUse(record.name, record.parent, folder, LoggedMoment(record.at, depth, record.usn))
             self.uses[record.reference] = use
         use.add(record, depth)
         return True
