@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.files.story import Deletion
     from dissect_sesparse.files.volumes import VolumeState
     from dissect_sesparse.time.time_window import TimeWindow, TimeWindows
-    from dissect_sesparse.xfs.history import Life, Moment, Named
+    from dissect_sesparse.xfs.history import Life, Moment, NamedUse
     from dissect_sesparse.xfs.items import InodeImage
 
 _LAST_CHANGE = (
@@ -99,7 +99,7 @@ class XfsGuest(GuestLog):
         basis = f"{deletion.basis}; by the log: {_LAST_CHANGE}; {_NO_TIMES}"
         return _logged(deletion._replace(basis=basis), end)
 
-    def _file(self, use: Use, life: Life, end: InodeImage, names: list[Named]) -> DeletedFile:
+    def _file(self, use: Use, life: Life, end: InodeImage, names: list[NamedUse]) -> DeletedFile:
         deletion = self._by_log(life, end)
         assert life.ended is not None
         _, newer = self._history.depth_of(life.ended)
@@ -131,10 +131,10 @@ class XfsGuest(GuestLog):
             story=tuple(self._story(life, names, last, deletion)),
         )
 
-    def _path(self, named: Named) -> str:
+    def _path(self, named: NamedUse) -> str:
         return f"{self._paths.of(named.folder, named.last)}/{named.name.decode(errors='surrogateescape')}".lstrip("/")
 
-    def _story(self, life: Life, names: list[Named], last: Named, deletion: Deletion) -> Iterator[Event]:
+    def _story(self, life: Life, names: list[NamedUse], last: NamedUse, deletion: Deletion) -> Iterator[Event]:
         """What happened to a file that no state has, oldest first."""
         paths = [_printable(self._path(name)) for name in names]
         if born := time_of(life.image.born):

@@ -33,7 +33,7 @@ MAX_LINES = 100
 """Links and disks whose ancestors are looked for."""
 
 
-class Beside(NamedTuple):
+class NearbyFinding(NamedTuple):
     """Something odd beside a disk. ``depth`` is that of the link it is about."""
 
     code: str
@@ -51,7 +51,7 @@ class FoundVmx(NamedTuple):
     """By :func:`~dissect_sesparse.source.folder.identity`."""
 
 
-def surroundings(chain: Chain) -> Iterator[Beside]:
+def surroundings(chain: Chain) -> Iterator[NearbyFinding]:
     """What is odd in the folder of a disk's newest link. Only descriptors, lists and configurations are read."""
     if chain.links[0].path is not None and chain.links[0].descriptor is not None:
         beside = _Surroundings(chain, chain.links[0].folder)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ class _Surroundings:
 
     # Deltas and extents that nothing reaches
 
-    def orphan_deltas(self) -> Iterator[Beside]:
+    def orphan_deltas(self) -> Iterator[NearbyFinding]:
         """Descriptors of deltas that neither this chain, nor a ``.vmx``, nor the snapshot list reaches."""
         reached = set(self.links).union(*(machine.links for machine in self.machines))
         names = [name for found in self.lists for snapshot in found.snapshots for name in snapshot.disks]
@@ -108,9 +108,9 @@ class _Surroundings:
             yield from self._orphan(path)
         if len(alone) > MAX_LINES:
             message = f"{len(alone) - MAX_LINES} more deltas in {self.folder.path} are not in this chain; {CONFIRMED}"
-            yield Beside("orphan-link", "info", message, 0, self.folder.path)
+            yield NearbyFinding("orphan-link", "info", message, 0, self.folder.path)
 
-    def _orphan(self, path: Path) -> Iterator[Beside]:
+    def _orphan(self, path: Path) -> Iterator[NearbyFinding]:
         line = self._line(path)[1:]
         meets = next((self.links[identity(link)] for link in line if identity(link) in self.links), None)
         based = f"based on {short(line[0].name)}" if line else "whose parent is not found"
@@ -119,15 +119,15 @@ class _Surroundings:
                 f"the delta {short(path.name)}, {based}, is in no chain: neither {self.own.path.name} nor the snapshot "
                 f"list reaches it, expected every delta in one; {CONFIRMED}"
             )
-            yield Beside("orphan-link", "warning", message, meets.depth if meets else 0, path)
+            yield NearbyFinding("orphan-link", "warning", message, meets.depth if meets else 0, path)
         elif meets is not None and meets.depth:  # what is based on the newest link is newer, and no orphan
             message = (
                 f"the delta {short(path.name)}, {based}, is not in this chain, which goes on from {meets.name} "
                 f"otherwise; no .vmx in the folder tells which of them runs; {CONFIRMED}"
             )
-            yield Beside("orphan-link", "info", message, meets.depth, path)
+            yield NearbyFinding("orphan-link", "info", message, meets.depth, path)
 
-    def orphan_extents(self) -> Iterator[Beside]:
+    def orphan_extents(self) -> Iterator[NearbyFinding]:
         """Extents that no descriptor in the folder names."""
         named = {
             name_parts(line.filename)[-1]
@@ -141,11 +141,11 @@ class _Surroundings:
                     f"no descriptor in the folder names the seSparse extent {short(path.name)}: a leftover, or its "
                     f"descriptor is lost (dissect-sesparse descriptor prints one); {CONFIRMED}"
                 )
-                yield Beside("orphan-link", "warning", message, 0, path)
+                yield NearbyFinding("orphan-link", "warning", message, 0, path)
 
     # The snapshot list
 
-    def list_mismatches(self) -> Iterator[Beside]:
+    def list_mismatches(self) -> Iterator[NearbyFinding]:
         """Disks that the list names and that are not there; frozen links that it does not name."""
         stem = self.own.path.stem if self.own is not None else None
         names = [link.name for link in self.chain.links]
@@ -160,7 +160,7 @@ class _Surroundings:
         yield from self._missing(entries, found)
         yield from self._unnamed(entries, found, "warning" if stem is not None else "info")
 
-    def _missing(self, entries: list[Snapshot], found: SnapshotList) -> Iterator[Beside]:
+    def _missing(self, entries: list[Snapshot], found: SnapshotList) -> Iterator[NearbyFinding]:
         names = {link.name for link in self.chain.links}
         for snapshot in entries[:MAX_LINES]:
             for disk in snapshot.files[:MAX_LINES]:
@@ -173,9 +173,9 @@ class _Surroundings:
                 )
                 # A disk of another datastore may just not have been collected.
                 level = "info" if name_parts(disk.filename)[0] == "/" else "warning"
-                yield Beside("snapshot-list-mismatch", level, message, 0, found.path)
+                yield NearbyFinding("snapshot-list-mismatch", level, message, 0, found.path)
 
-    def _unnamed(self, entries: list[Snapshot], found: SnapshotList, level: str) -> Iterator[Beside]:
+    def _unnamed(self, entries: list[Snapshot], found: SnapshotList, level: str) -> Iterator[NearbyFinding]:
         named = {name for snapshot in entries for name in snapshot.disks}
         for link in self.chain.links[1:]:
             # A linked clone's parent is in its template's folder and list.
@@ -186,7 +186,7 @@ class _Surroundings:
                 f"{link.name} is frozen below {child}, and no snapshot of {found.path.name} has it, expected one for "
                 f"each link that another is based on; {CONFIRMED}"
             )
-            yield Beside("snapshot-list-mismatch", level, message, link.depth, found.path)
+            yield NearbyFinding("snapshot-list-mismatch", level, message, link.depth, found.path)
 
 
 def _is_extent(path: Path, folder: Folder) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.files.deleted import Budget, Piece
     from dissect_sesparse.files.not_looked import Warnings
     from dissect_sesparse.files.volumes import VolumeState
-    from dissect_sesparse.history.lines import Seen
+    from dissect_sesparse.history.lines import SeenIn
     from dissect_sesparse.ntfs.layout import StreamLayout
 
 
@@ -57,7 +57,7 @@ class StateFiles:
             self._doubt = doubt_of(self._state.fs, self._state.volume)
         return self._doubt
 
-    def file(self, seen: Seen) -> DeletedFile:
+    def file(self, seen: SeenIn) -> DeletedFile:
         """A file as this state has it.
 
         Raises:
@@ -71,7 +71,7 @@ class StateFiles:
         found = (seen.path, entry, info)
         return file_of_state(self._chain, self._state, found, why, NOTHING_LOGGED, self._budget, self._warnings)
 
-    def parts_as_in(self, seen: Seen, other: StateFiles, there: Seen) -> list[FilePart]:
+    def parts_as_in(self, seen: SeenIn, other: StateFiles, there: SeenIn) -> list[FilePart]:
         """The parts of a file that lie at the same place of the disk in another state, by ascending offset.
 
         Raises:
@@ -90,7 +90,7 @@ class StateFiles:
                     found.append(FilePart(low, part.place + low - part.offset, high - low))
         return found
 
-    def _parts(self, seen: Seen) -> list[FilePart]:
+    def _parts(self, seen: SeenIn) -> list[FilePart]:
         """Where on the disk a file lies, as far as it was written; nothing where that is not known, or it is compressed."""
         entry, start = reopened(self._state.fs, seen.path, seen.row.number, seen.row.stream), self._state.place
         if start is None:
@@ -122,7 +122,7 @@ class StateFiles:
         pieces = streams(record).get(entry.ads or "")
         return (layout_of(pieces, self._view()[0]), "") if pieces else (None, "its record names no data")
 
-    def _of_ntfs(self, seen: Seen, entry: Any) -> DeletedFile:
+    def _of_ntfs(self, seen: SeenIn, entry: Any) -> DeletedFile:
         view, bitmap = self._view()
         layout, lost = self._layout(entry)
         link, row = self._chain.links[view.depth], seen.row

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.chain.link import Link
     from dissect_sesparse.files.volumes import Unopened, VolumeState
-    from dissect_sesparse.history.lines import Epoch, FileLine, Seen
+    from dissect_sesparse.history.lines import Epoch, FileLine, SeenIn
     from dissect_sesparse.history.older_bytes import FilePart
 
 _OLDER = (
@@ -211,7 +211,7 @@ class _Volume:
         if self._grains and not self._grains[0].whole:
             self.warnings.missed(self.states[0].name, "too many old grains, not all are looked at")
 
-    def _of_grains(self, newer: Seen, parts: list[FilePart], names: tuple[str, ...]) -> FileVersion | None:
+    def _of_grains(self, newer: SeenIn, parts: list[FilePart], names: tuple[str, ...]) -> FileVersion | None:
         link = self.chain.links[newer.depth]
         grains = self._grains[0]
         file = replace(

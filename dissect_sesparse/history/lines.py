@@ -18,7 +18,7 @@ MAX_NAMES = 100
 """Names of one file that are kept."""
 
 
-class Seen(NamedTuple):
+class SeenIn(NamedTuple):
     """A file in a state."""
 
     depth: int
@@ -31,7 +31,7 @@ class Epoch:
 
     __slots__ = ("depths", "newest")
 
-    def __init__(self, newest: Seen):
+    def __init__(self, newest: SeenIn):
         self.newest = newest
         self.depths = 1 << newest.depth
         """A bit for the depth of each of its states."""
@@ -42,14 +42,14 @@ class FileLine:
 
     __slots__ = ("epochs", "last", "names", "written")
 
-    def __init__(self, seen: Seen):
+    def __init__(self, seen: SeenIn):
         self.epochs = [Epoch(seen)]
         """Newest first."""
         self.last = seen
         """As the oldest state has it that was gone through."""
         self.names: dict[str, None] | None = None
         """All its paths, newest first, where it had several."""
-        self.written: list[tuple[Seen, Seen]] = []
+        self.written: list[tuple[SeenIn, SeenIn]] = []
         """Each state and the one before it, between which somebody wrote to its clusters."""
 
     @property
@@ -66,7 +66,7 @@ class FileLine:
         if len(self.names) < MAX_NAMES:
             self.names.setdefault(path)
 
-    def goes_on(self, seen: Seen, *, next_to: bool) -> None:
+    def goes_on(self, seen: SeenIn, *, next_to: bool) -> None:
         """Take in what an older state has.
 
         Args:
@@ -99,9 +99,9 @@ class Lines:
         """Take in the next older state."""
         depth, taken = table.state.depth, set()
         here: dict[str, FileLine] = {}
-        rest: list[Seen] = []
+        rest: list[SeenIn] = []
         for path, row in table.rows.items():
-            seen = Seen(depth, path, row)
+            seen = SeenIn(depth, path, row)
             line = self._of_key.get(row.key) if row.key is not None else None
             if line is None:
                 rest.append(seen)
@@ -124,7 +124,7 @@ class Lines:
                 self._of_key[seen.row.key] = line
         self._at_path, self._depth = here, depth
 
-    def _go_on(self, line: FileLine, seen: Seen) -> None:
+    def _go_on(self, line: FileLine, seen: SeenIn) -> None:
         if line.last.depth == seen.depth:  # a hard link
             line.is_named(seen.path)
         else:

@@ -22,12 +22,12 @@ from dissect_sesparse.recovery.state import options_of, versions
 from dissect_sesparse.report.model import (
     LEVELS,
     DiskReport,
-    FileRow,
     FoundRow,
     InputReport,
     LinkReport,
     Listed,
     Report,
+    ReportedFile,
     T,
     UnmappedRow,
 )
@@ -100,7 +100,7 @@ class _Gathering:
     """A heap: size, the negative of its number, the run."""
     seen: int = 0
     """Unmapped runs."""
-    files: list[tuple[int, int, FileRow]] = field(default_factory=list)
+    files: list[tuple[int, int, ReportedFile]] = field(default_factory=list)
     """A heap: recovered bytes, the negative of its number, the file."""
     files_total: int = 0
     found: dict[str, list[FoundRow]] = field(default_factory=lambda: {level: [] for level in LEVELS})
@@ -203,7 +203,7 @@ class _Gathering:
                 recovered = measure(file)
                 counts[recovered.state] += 1
                 self.files_total += 1
-                row = FileRow(source.name, replace(file, pieces=_no_pieces), recovered)
+                row = ReportedFile(source.name, replace(file, pieces=_no_pieces), recovered)
                 _keep_largest(self.files, (recovered.size, -self.files_total, row))
         except NotAllLookedAtError as e:
             missed += sorted({place.where for place in e.places})

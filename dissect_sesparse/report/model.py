@@ -91,7 +91,7 @@ class UnmappedRow:
 
 
 @dataclass(frozen=True)
-class FileRow:
+class ReportedFile:
     """A deleted file, and what can be recovered of it."""
 
     disk: str
@@ -157,7 +157,7 @@ class Report:
     """The gravest first."""
     unmapped: Listed[UnmappedRow]
     """The largest first."""
-    files: Listed[FileRow]
+    files: Listed[ReportedFile]
     """Those first of which most can be recovered."""
     inputs: tuple[InputReport, ...]
     hashes: bool

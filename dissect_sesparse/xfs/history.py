@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dissect_sesparse.xfs.blocks import FolderBlocks
-from dissect_sesparse.xfs.items import BUFFER, InodeImage, NameImage, block_of, inode_of, names_in_inode, place_of
+from dissect_sesparse.xfs.items import BUFFER, InodeImage, NameImage, block_of, block_place, inode_of, names_in_inode
 from dissect_sesparse.xfs.log import Log, LogReader
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Life:
     """Its inode then, or freed."""
 
 
-class Named(NamedTuple):
+class NamedUse(NamedTuple):
     """A name that led to an inode, from one moment to another at least."""
 
     folder: int
@@ -100,7 +100,7 @@ class XfsHistory:
     lives: dict[Use, Life] = field(default_factory=dict, init=False)
     _latest: dict[int, tuple[int, InodeImage]] = field(default_factory=dict, init=False)
     """By number of inode: the last that any log says, and the number of the first state whose log does."""
-    _names: dict[int, list[Named]] = field(default_factory=dict, init=False)
+    _names: dict[int, list[NamedUse]] = field(default_factory=dict, init=False)
     _uses_of: dict[int, list[Use]] = field(default_factory=dict, init=False)
     _blocks: FolderBlocks = field(default_factory=FolderBlocks, init=False)
     _log: LogReader = field(default_factory=LogReader, init=False)
@@ -117,7 +117,7 @@ class XfsHistory:
         ordered = self.states[::-1]
         return ordered[moment[0] - 1].depth if moment[0] else None, ordered[moment[0]].depth
 
-    def names(self, use: Use) -> list[Named]:
+    def names(self, use: Use) -> list[NamedUse]:
         """The names of a file or folder, the oldest first."""
         life = self.lives.get(use)
         if life is None:
@@ -180,7 +180,7 @@ class XfsHistory:
                 for name, leads_to in found.names if found is not None else ():
                     self._take_name(NameImage(found.owner, name, leads_to), moment)  # type: ignore[union-attr]
             elif item.kind == BUFFER:
-                self._blocks.forget(place_of(item))
+                self._blocks.forget(block_place(item))
 
     def _take_inode(self, image: InodeImage, moment: Moment) -> None:
         self._latest[image.number] = moment[0], image
@@ -204,7 +204,7 @@ class XfsHistory:
         if same and names[same[-1]].last <= moment:
             names[same[-1]] = names[same[-1]]._replace(last=moment)
         elif len(names) < _MAX_NAMES and len(self._names) < MAX_USES:
-            names.append(Named(found.folder, found.name, moment, moment))
+            names.append(NamedUse(found.folder, found.name, moment, moment))
 
 
 def stored_inode(fs: Any, number: int) -> InodeImage | None:

@@ -129,10 +129,10 @@ def block_of(item: Item) -> BlockPieces | None:
     flags = int.from_bytes(head[4:6], "little")
     if flags >> 11 not in _DIRECTORY_BLOCKS or flags & _CANCEL:
         return None
-    return BlockPieces(place_of(item), int.from_bytes(head[6:8], "little") * 512, tuple(_pieces(item)))
+    return BlockPieces(block_place(item), int.from_bytes(head[6:8], "little") * 512, tuple(_pieces(item)))
 
 
-def place_of(item: Item) -> int:
+def block_place(item: Item) -> int:
     """Where in its file system the block of a buffer is, in bytes."""
     return int.from_bytes(item.regions[0][8:16], "little") * 512
 
