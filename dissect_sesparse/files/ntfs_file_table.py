@@ -10,10 +10,13 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from dissect.ntfs.util import segment_reference
+
 from dissect_sesparse.files.file_row import FileRow, Handle, digest_of_content, digest_of_place
 from dissect_sesparse.files.walk import MAX_DEPTH, key_of
 from dissect_sesparse.ntfs.mft import FIRST_FILE, MAX_RECORDS
 from dissect_sesparse.ntfs.mft_record import check_record, file_names
+from dissect_sesparse.ntfs.mft_uses import reference_of, split_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +37,6 @@ _BATCH = 512
 _HEAD = struct.Struct("<4sHHQHHHHIIQ")
 _ATTRIBUTE = struct.Struct("<IIBBHHH")
 _NOT_RESIDENT = struct.Struct("<QQHBxxxxxQQQ")
-_REFERENCE = (1 << 48) - 1
 _SECTOR = 512
 
 
@@ -143,7 +145,11 @@ class _Scan:
     def _take(self, segment: int, raw: bytes) -> bool:
         """Whether a record could be read, or is none of a file."""
         _, array, words, _, sequence, _, first, flags, _, _, base = _HEAD.unpack_from(raw)
-        if not flags & _IN_USE or base & _REFERENCE or (segment < FIRST_FILE and segment not in (_ROOT, _EXTEND)):
+        if (
+            not flags & _IN_USE
+            or split_reference(base)[0]
+            or (segment < FIRST_FILE and segment not in (_ROOT, _EXTEND))
+        ):
             return True
         record = _fixed(raw, array, words)
         if record is None:
@@ -208,11 +214,13 @@ class _Scan:
             record = self._ntfs.mft.get(segment)
             check_record(record)
             found = tuple(
-                (name.ParentDirectory.SegmentNumberLowPart | name.ParentDirectory.SegmentNumberHighPart << 32
-                 | name.ParentDirectory.SequenceNumber << 48, name.FileName)
+                (
+                    reference_of(segment_reference(name.ParentDirectory), name.ParentDirectory.SequenceNumber),
+                    name.FileName,
+                )
                 for name in file_names(record)
                 if name.Flags != _DOS
-            )  # fmt: skip
+            )
             entry = MftEntry(sequence, found, None, None, None)
             (self._folders if record.is_dir() else self.files)[segment] = entry
         except Exception:  # whatever dissect.ntfs trips over
@@ -232,9 +240,9 @@ class _Scan:
         """The path of a folder; ``None`` where no folder of that reference has one."""
         todo: list[int] = []
         while True:
-            segment = reference & _REFERENCE
+            segment, sequence = split_reference(reference)
             entry = self._folders.get(segment)
-            if entry is None or entry.sequence != reference >> 48:
+            if entry is None or entry.sequence != sequence:
                 found = None
                 break
             if segment in self._of_folder:

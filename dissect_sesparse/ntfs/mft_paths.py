@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dissect.ntfs.c_ntfs import FILE_NAME_DOS, FILE_NUMBER_ROOT, FILE_RECORD_SEGMENT_IN_USE
+from dissect.ntfs.util import segment_reference
 
 from dissect_sesparse.ntfs.mft_record import MftError, check_record, file_names
 from dissect_sesparse.ntfs.mft_uses import reference_of, split_reference
@@ -93,8 +94,7 @@ def _name(record: MftRecord) -> NameIn | None:
     if name is None:
         return None
     folder = name.ParentDirectory
-    segment = folder.SegmentNumberLowPart | folder.SegmentNumberHighPart << 32
-    return NameIn(name.FileName, reference_of(segment, folder.SequenceNumber))
+    return NameIn(name.FileName, reference_of(segment_reference(folder), folder.SequenceNumber))
 
 
 def _folder_name(states: Sequence[NtfsView], segment: int, sequence: int) -> NameIn | None:
