@@ -99,22 +99,29 @@ def main() -> int:
     for why in [*filter(None, (missing(MAKERS[kind](0)) for kind in kinds)), *(lost if not options.no_tools else ())]:
         print(f"not installed: {why}", file=sys.stderr)
         return 2
-    for plan in (plan for kind in kinds for plan in plans(kind, seeds, options.operations)):
-        before = len(totals.breaches)
-        found = totals.add(plan, not options.no_tools)
-        print(f"{plan}: {', '.join(f'{value} {name}' for name, value in sorted(found.items()))}")
-        for breach in totals.breaches[before:]:
-            print(f"  {breach[len(str(plan)) + 2 :][:700]}")
-        sys.stdout.flush()
-    if options.write:
-        _write(options.write, totals, kinds, f"--seeds {options.seeds} --operations {options.operations}")
+    for kind in kinds:
+        for plan in plans(kind, seeds, options.operations):
+            _run(plan, totals, tools=not options.no_tools)
+        if options.write:
+            _write(options.write, totals, f"--seeds {options.seeds} --operations {options.operations}")
     return 1 if totals.breaches else 0
 
 
-def _write(path: Path, totals: Totals, kinds: list[str], how: str) -> None:
+def _run(plan: Plan, totals: Totals, *, tools: bool) -> None:
+    """Make a history, and print what came of it."""
+    before = len(totals.breaches)
+    found = totals.add(plan, tools)
+    print(f"{plan}: {', '.join(f'{value} {name}' for name, value in sorted(found.items()))}")
+    for breach in totals.breaches[before:]:
+        print(f"  {breach[len(str(plan)) + 2 :][:700]}")
+    sys.stdout.flush()
+
+
+def _write(path: Path, totals: Totals, how: str) -> None:
     """Keep the counts; what is there of other file systems stays."""
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    rows = [row for row in rows if row["filesystem"] not in kinds] + totals.as_json()
+    made = totals.as_json()
+    rows = [row for row in rows if row["filesystem"] not in {row["filesystem"] for row in made}] + made
     lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
     path.write_text(f'{{"command": {json.dumps(how)}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
 
