@@ -38,8 +38,6 @@ from history_versions import score_versions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BREACHES = ("live", "invented", "windows wrong", "names wrong", "with foreign bytes", "versions complete wrong")
-"""Counts that must be none."""
 SNAPSHOTS = (4, 8, 16)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import history_tables
 import pytest
 from churn import told_of
 from churn_drivers import run
@@ -173,3 +175,19 @@ def test_other_tools_are_held_against_the_same_truth(tmp_path: Path) -> None:
     for name, count in found.items():
         assert count["files"], name
         assert count["whole"], name
+
+
+def test_the_recorded_histories_broke_no_law() -> None:
+    """What ``docs/validation.md`` shows: recorded by ``histories.py --write``."""
+    rows = json.loads(history_tables.RECORDED.read_text(encoding="utf-8"))["rows"]
+    ours = [row for row in rows if row["by"] == history_tables.OURS and not row["case"]]
+    assert {row["filesystem"] for row in ours} == set(MAKERS)
+    for row in ours:
+        broken = {name: row["counts"][name] for name in history_tables.BREACHES if row["counts"].get(name)}
+        assert not broken, row["filesystem"]
+        assert row["counts"]["operations"] > 1000
+
+
+def test_the_document_has_what_was_recorded() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "validation.md").read_text(encoding="utf-8")
+    assert history_tables.document().strip() in text, "python tests/validation.py --evidence docs/validation.md"

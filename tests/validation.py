@@ -474,15 +474,16 @@ it is proven by `sesparse.files` (all bytes of a `complete` file) and is not tha
 | btrfs, subvolumes; plain, zstd, LZO, zlib | Linux 6.18 | 1,715 | 213 | 213 | 0 | 0 | `btrfs --seeds 1-7 --operations 250 --snapshots 6` |
 
 The rest are `partial`, or `none`: empty files of which that is not proven, and files with holes on ext2. XFS shows why nothing of it
-is proven: of what looks whole, every third file is not what it was. Not run: FAT (no driver for it where this was measured), and
-NTFS as Windows writes it. How often what is done depends on the times of writing back, so figures vary a little between runs.
+is proven: of what looks whole, every third file is not what it was. Not run: FAT (no driver for it where this was measured; by mtools below),
+and NTFS as Windows writes it. How often what is done depends on the times of writing back, so figures vary a little between runs.
 """
 
 
 def evidence() -> str:
-    """What the checks rest on: images, claims, mutations, random churn."""
+    """What the checks rest on: images, claims, mutations, random churn, histories."""
     import hashlib
 
+    import history_tables
     import mutations
 
     rows = [f"| {' | '.join(image)} |" for image in IMAGES]
@@ -492,7 +493,16 @@ def evidence() -> str:
             f"| `{EXAMPLES}/{path.name}` | {digest} | `examples/make_images.py`: the ntfs-3g driver wrote and deleted its files | "
             "the example VM: an NTFS volume over three links, trimmed files | anything that a host wrote |"
         )
-    return EVIDENCE + "\n".join(rows) + "\n" + CLAIMS + mutations.table(mutations.run(2000, 1)) + "\n" + CHURN
+    return (
+        EVIDENCE
+        + "\n".join(rows)
+        + "\n"
+        + CLAIMS
+        + mutations.table(mutations.run(2000, 1))
+        + "\n"
+        + CHURN
+        + history_tables.document()
+    )
 
 
 def document(found: dict[str, list[Verdict]]) -> str:

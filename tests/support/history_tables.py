@@ -8,6 +8,8 @@ from pathlib import Path
 
 RECORDED = Path(__file__).parents[1] / "histories.json"
 OURS = "`sesparse.files`"
+BREACHES = ("live", "invented", "windows wrong", "names wrong", "with foreign bytes", "versions complete wrong")
+"""Counts that must be none."""
 DRIVERS = {
     "NTFS": "ntfs-3g", "ext4": "Linux", "ext2": "Linux (ext4)", "XFS": "Linux", "btrfs": "Linux", "FAT16": "mtools",
 }  # fmt: skip
@@ -42,8 +44,9 @@ or by aligned MiB, as `fstrim` or the driver's bitmap gives it. Of each file its
 - *whole*: one report has exactly its last content, or what it held before it was wiped; of those of which all is anywhere in
   the files of the machine, whoever names it.
 - *bytes*: bytes of these contents that are anywhere there, and were given as they were at their place in the file.
-- *breaches*: files that live, names that never were, deletions outside their window, and files with a byte that is proven and not
-  theirs. There must be none: `tests/test_histories.py` holds that at every run of CI, on some of these histories.
+- *contents*: of all contents that files which had several had in the states of the disk, those that `sesparse.versions` lists whole.
+- *breaches*: files that live, names that never were, deletions outside their window, files with a byte that is proven and not
+  theirs, and versions that are complete and not what the file held in the states that are said to have it. There must be none: `tests/test_histories.py` holds that at every run of CI, on some of these histories.
 """
 LIMITS = """
 What this does not show: no Windows wrote any of it; ntfs-3g has no change journal, closes the volume at each snapshot and writes
@@ -84,16 +87,17 @@ def _kinds(counts: dict[tuple[str, str, str], Counter[str]]) -> list[str]:
 
 def _ours(counts: dict[tuple[str, str, str], Counter[str]]) -> str:
     head = ["file system", "driver", "operations", "deleted files", "named", "whole", "bytes"]
-    head += ["complete, likely, partial, none", "likely, with a wrong byte", "breaches"]
+    head += ["complete, likely, partial, none", "likely, with a wrong byte", "by what", "contents", "breaches"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for kind in _kinds(counts):
         count = counts[kind, OURS, ""]
         states = ", ".join(f"{count[state]:,}" for state in ("complete", "likely", "partial", "none"))
-        breaches = sum(
-            count[name] for name in ("live", "invented", "windows wrong", "names wrong", "with foreign bytes")
-        )
+        breaches = sum(count[name] for name in BREACHES)
+        by = sorted((name for name in count if name.startswith("by ")), key=lambda name: -count[name])
         cells = [kind, DRIVERS[kind], f"{count['operations']:,}", f"{count['dead']:,}", *_recall(count), states]
-        lines.append(f"| {' | '.join([*cells, str(count['likely wrong']), str(breaches)])} |")
+        cells += [str(count["likely wrong"]), ", ".join(f"{name[3:]} {count[name]}" for name in by)]
+        cells += [f"{count['versions found']} of {count['versions']}", str(breaches)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
