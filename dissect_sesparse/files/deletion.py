@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dissect_sesparse.files.story import Deletion
 from dissect_sesparse.files.trust import doubt_of, is_unmarked, was_behind
+from dissect_sesparse.time.time_window import CLOCK_TICK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -93,4 +94,4 @@ def deletion_at(deletion: Deletion, logged: datetime, alive: datetime | None, wh
     since = alive if alive is not None and alive <= logged else None
     if since is not None:
         basis += f", and what it has before that at {since.isoformat()}"
-    return deletion._replace(window=deletion.window.narrowed(since, logged), logged=logged, basis=basis)
+    return deletion._replace(window=deletion.window.narrowed(since, logged + CLOCK_TICK), logged=logged, basis=basis)

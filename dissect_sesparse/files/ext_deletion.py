@@ -11,6 +11,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from dissect_sesparse.time.time_window import CLOCK_TICK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -61,7 +63,7 @@ def logged_deletion(deletion: Deletion, alive: int, seconds: int, where: str) ->
     logged = _EPOCH + timedelta(seconds=seconds)
     basis = f"{deletion.basis}; by the guest's clock its inode was freed at {logged.isoformat()}, as {where} has it"
     after, before = deletion.window
-    until = logged + timedelta(seconds=1)  # it has no parts of a second
+    until = logged + timedelta(seconds=1) + CLOCK_TICK  # it has no parts of a second
     if (after is not None and until < after) or (before is not None and logged > before):
         return deletion._replace(
             logged=logged, basis=f"{basis}, which is not between the snapshots: its clock was another"

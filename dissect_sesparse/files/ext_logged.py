@@ -17,6 +17,7 @@ from dissect_sesparse.files.ext_content import DOUBT, BlocksInUse, LaterOwners, 
 from dissect_sesparse.files.ext_deletion import freed_inode, guest_time, logged_deletion
 from dissect_sesparse.files.ext_story import LoggedPaths, naming_of_logged, story_of
 from dissect_sesparse.files.trust import was_behind
+from dissect_sesparse.time.time_window import CLOCK_TICK
 from dissect_sesparse.time.views import Period
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def by_journal(chain: Chain, history: ExtHistory, deletion: Deletion, use: Journ
     since, until = guest_time(alive), guest_time(use.ended.committed)
     which = f"transaction {use.ended.sequence} of the guest's journal, which has it no more, was committed at {until}"
     basis = f"{deletion.basis}; by the guest's clock it was changed last at {since}, and {which}"
+    until = until + CLOCK_TICK if until is not None else None
     return deletion._replace(window=deletion.window.narrowed(since, until), basis=basis)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import stat
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dissect_sesparse.files.deleted import DeletedFile
@@ -18,6 +17,7 @@ from dissect_sesparse.files.deletion import deletion_since
 from dissect_sesparse.files.guest_log import GuestLog
 from dissect_sesparse.files.story import Event, Naming
 from dissect_sesparse.files.walk import time_of
+from dissect_sesparse.time.time_window import CLOCK_TICK
 from dissect_sesparse.xfs.history import Use, XfsHistory
 from dissect_sesparse.xfs.paths import XfsPaths
 
@@ -36,7 +36,6 @@ _LAST_CHANGE = (
     "then its inode was changed for the last time, by the guest's clock: it was deleted, or, still open, written to"
 )
 _CONTRADICTS = "that is not within the snapshots' times: one of the clocks is wrong, and the window is theirs"
-_MICROSECOND = timedelta(microseconds=1)
 _NO_TIMES = "the log of XFS has an order, and no times"
 
 
@@ -165,7 +164,7 @@ def _logged(deletion: Deletion, inode: InodeImage) -> Deletion:
     after, before = deletion.window
     if (after and logged < after) or (before and logged > before):
         return deletion._replace(logged=logged, basis=f"{deletion.basis}; {_CONTRADICTS}")
-    return deletion._replace(logged=logged, window=deletion.window.narrowed(before=logged + _MICROSECOND))
+    return deletion._replace(logged=logged, window=deletion.window.narrowed(before=logged + CLOCK_TICK))
 
 
 def _printable(path: str) -> str:

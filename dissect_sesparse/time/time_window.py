@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissect_sesparse.chain.summary import snapshot_of_link
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
     from dissect_sesparse.chain.chain import Chain
     from dissect_sesparse.vm.snapshots import Snapshot
+
+
+CLOCK_TICK = timedelta(milliseconds=16)
+"""How far a guest's stamp may be behind its own clock: Windows and Linux stamp with the time of the last tick, 1/64 s and up to 1/100 s
+apart. What was stamped happened within that behind the stamp."""
 
 
 class TimeWindow(NamedTuple):
