@@ -1,4 +1,4 @@
-"""``export`` beside ``qemu-img convert``: ``python benchmarks/exporting.py [--only WORD] [--folder /dev/shm/bench]``.
+"""``export`` beside ``qemu-img convert``: ``python benchmarks/exporting.py [--write docs/performance.md] [--only WORD]``.
 
 Images on a memory file system, contestants in turn, medians of the rounds, seconds by the clock and of the processor. What of
 ours is measured is the export, not the loading of Python; of the others the whole command. With digests QEMU's row is that of
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import images
@@ -100,28 +100,51 @@ def compared(work: Path, kind: str) -> str:
     return f"{'same bytes' if not same.returncode else 'THEY DIFFER'}, {rooms[0]} and {rooms[1]} MiB"
 
 
+HEAD = """## Export
+
+Written by `python benchmarks/exporting.py --write docs/performance.md`: `export` beside `qemu-img convert`. Images on a memory
+file system, in turn, medians of {rounds} rounds, seconds by the clock and of the processor, without the loading of Python. With
+digests, QEMU's is `qemu-img convert`, then at once `md5sum`, `sha1sum` and `sha256sum` of the image and `sha256sum` of the
+evidence; ours makes all three of both. {where}
+
+| disk | format | digests | ours, s | QEMU, s | ours, CPU s | QEMU, CPU s | QEMU's time by ours | |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def rows_of(options: argparse.Namespace) -> Iterator[str]:
+    for number, (name, (size, deltas)) in enumerate(DISKS.items()):
+        if options.only not in name:
+            continue
+        disk = images.chain(options.folder / f"disk{number}", size, deltas())
+        for kind, hashes in (("raw", "0"), ("raw", "1"), ("qcow2", "0")):
+            if hashes == "1" and size > 64 * GIB:
+                continue  # the sums of a terabyte of holes take hours, and ours makes none
+            row = measure(disk, options.folder, kind, hashes, options.rounds)
+            yield f"| {name} | {kind} | {'yes' if hashes == '1' else 'no'} | {row} |"
+        shutil.rmtree(options.folder / f"disk{number}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm/dissect-sesparse-bench-export"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="disks with this word")
+    parser.add_argument("--write", type=Path, help="a page whose part about the export is replaced")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
-    print("| disk | format | digests | ours, s | QEMU, s | ours, CPU s | QEMU, CPU s | QEMU's time by ours | |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    load = os.getloadavg()[0]
+    where = f"{os.cpu_count()} cores, which others used too where the load is above 1: {load:.1f} at the start."
+    head, found = HEAD.format(rounds=options.rounds, where=where), []
+    print(head, end="")
     try:
-        for number, (name, (size, deltas)) in enumerate(DISKS.items()):
-            if options.only not in name:
-                continue
-            disk = images.chain(options.folder / f"disk{number}", size, deltas())
-            for kind, hashes in (("raw", "0"), ("raw", "1"), ("qcow2", "0")):
-                if hashes == "1" and size > 64 * GIB:
-                    continue  # the sums of a terabyte of holes take hours, and ours makes none
-                row = measure(disk, options.folder, kind, hashes, options.rounds)
-                print(f"| {name} | {kind} | {'yes' if hashes == '1' else 'no'} | {row} |", flush=True)
-            shutil.rmtree(options.folder / f"disk{number}")
+        for row in rows_of(options):
+            print(row, flush=True)
+            found.append(row)
     finally:
         shutil.rmtree(options.folder, ignore_errors=True)
+    if options.write:
+        kept = options.write.read_text(encoding="utf-8").partition("\n## Export\n")[0].rstrip("\n")
+        options.write.write_text(kept + "\n\n" + head + "\n".join(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

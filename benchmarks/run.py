@@ -499,7 +499,10 @@ def main() -> None:
     if options.write:
         where = f"dissect-sesparse {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}."
         rows = "\n".join(map(line, bench.rows))
-        options.write.write_text(HEAD.format(rounds=options.rounds, where=where) + rows + "\n" + TAIL, encoding="utf-8")
+        before = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
+        others = "".join(before.partition("\n## Export\n")[1:])  # which exporting.py writes
+        text = HEAD.format(rounds=options.rounds, where=where) + rows + "\n" + TAIL + others
+        options.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from dissect_sesparse.recovery import sparse_file
 from dissect_sesparse.recovery.export import ExportOptions, WantedDisk, export
 from dissect_sesparse.recovery.export_image import DIGESTS, WantedImage
 from dissect_sesparse.recovery.sparse_file import RecoverError
+from dissect_sesparse.source.file import EvidenceFile
 from dissect_sesparse.time.changes import DiskState
 from dissect_sesparse.trimmed import ranges
 
@@ -145,6 +146,26 @@ def test_holes_are_never_read(folder: Path, tmp_path: Path) -> None:
     assert line["digest"] is line["content"] is None
     assert len(line["sha256_blocks"]) == 64
     assert exported(folder / "vm-000001.vmdk", tmp_path / "out", ExportOptions()).written == 0
+
+
+def test_holes_of_the_evidence_are_asked_for_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some systems go through a whole file to say where its next hole is: not for each of many runs."""
+    chain = ChainBuilder(folder, SECTORS, {0: b"base" * 4096})
+    extent = chain.add_delta()
+    for start in range(0, SECTORS // 8, 40):
+        for grain in range(start, start + 20):
+            extent.allocate(grain, grain_data("x", grain))
+    calls = []
+    for name in ("next_data", "next_hole"):
+        known = getattr(EvidenceFile, name)
+        monkeypatch.setattr(EvidenceFile, name, lambda file, at, known=known: calls.append(at) or known(file, at))
+    path = chain.write()
+    exported(path, tmp_path / "out")
+    assert 0 < len(calls) < 30
+    with open_chain(path) as disk:
+        disks.same((tmp_path / "out" / "vm-000001.raw").read_bytes(), disk.read(0, disk.size))
 
 
 def test_zeros_that_are_allocated_are_holes(folder: Path, tmp_path: Path) -> None:

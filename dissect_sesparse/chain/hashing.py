@@ -19,7 +19,7 @@ import hashlib
 from itertools import chain as chained
 from typing import TYPE_CHECKING
 
-from dissect_sesparse.chain.beside import Beside
+from dissect_sesparse.chain.side_thread import SideThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,11 +52,7 @@ class Holes:
         Raises:
             UnreadableError: Behind the last one, if the file has become shorter: that is no hole.
         """
-        start = self.file.next_data(0)
-        while start < self.file.size:
-            end = min(max(self.file.next_hole(start), start + 1), self.file.size)
-            yield start, end
-            start = max(self.file.next_data(end), end)
+        yield from data_of(self.file)
         self.file.read(max(0, self.file.size - 1), min(1, self.file.size))
 
     @property
@@ -68,6 +64,15 @@ class Holes:
     def are_few(self) -> bool:
         """Whether a digest of the whole file costs about what the file holds."""
         return few_holes(self.file.size, self.held)
+
+
+def data_of(file: EvidenceFile) -> Iterator[tuple[int, int]]:
+    """Start and end of each stretch of a file that is no hole, in order, as far as the system tells."""
+    start = file.next_data(0)
+    while start < file.size:
+        end = min(max(file.next_hole(start), start + 1), file.size)
+        yield start, end
+        start = max(file.next_data(end), end)
 
 
 def few_holes(size: int, held: int) -> bool:
@@ -84,7 +89,7 @@ class Digests:
 
     def __init__(self, names: Sequence[str]):
         self._hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
-        self._threads = [Beside() for _ in names]
+        self._threads = [SideThread() for _ in names]
 
     def update(self, data: bytes) -> None:
         """Go on with these bytes, which must not change any more."""

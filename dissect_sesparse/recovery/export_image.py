@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dissect_sesparse.chain.beside import Beside
 from dissect_sesparse.chain.hashing import Digests, few_holes
+from dissect_sesparse.chain.side_thread import SideThread
 from dissect_sesparse.recovery.ddrescue import map_lines, put_map
 from dissect_sesparse.recovery.export_read import BLOCK, ROW, DiskBytes, parts
 from dissect_sesparse.recovery.inputs import hashed, look_at, name_of
@@ -171,7 +171,7 @@ class ImageExport:
         """Go through a disk, reading, writing and hashing at once; gives the digests of all of its bytes, if these are made."""
         size, position = source.chain.size, 0
         digests = Digests(DIGESTS if self.hashes and few_holes(size, self.held) else ())
-        writer = Beside()
+        writer = SideThread()
         try:
             for offset, data in source.blocks(0, size, unit):
                 digests.zeros(offset - position)

@@ -6,10 +6,15 @@ What cannot be had is zeros too, and noted.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from dissect_sesparse.chain.hashing import data_of
 from dissect_sesparse.chain.window import Window
 from dissect_sesparse.extent.entry import State
 from dissect_sesparse.extent.lane import split
@@ -20,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dissect_sesparse.chain.chain import Chain
+    from dissect_sesparse.extent.base import Extent
     from dissect_sesparse.extent.entry import Run
+    from dissect_sesparse.source.file import EvidenceFile
 
 BLOCK = 1 << 20
 """Bytes of a block, which starts at a multiple of it."""
@@ -29,7 +36,11 @@ ROW = 4096
 _NEAR = 64 << 10
 """Bytes between two ranges that are read in one go: the zeros between them cost no read of a file."""
 _LONG = 64 << 10
-"""Bytes of a run of which it pays to ask the system for holes."""
+"""Bytes of a run of which it pays to look for holes of its file."""
+MAX_STRETCHES = 1_000_000
+"""Of a file: 16 MB of memory."""
+_STRETCHES: WeakKeyDictionary[EvidenceFile, tuple[array, array] | None] = WeakKeyDictionary()
+""":func:`_holey` of files that are open."""
 
 
 class DiskBytes:
@@ -101,7 +112,8 @@ class DiskBytes:
         starts = np.asarray(window.starts, dtype=np.int64) + window.start
         ends = np.append(starts[1:], window.end)
         inside = np.isin(kinds, there)
-        long = inside & (ends - starts >= _LONG)
+        holey = [kind for kind in there if (of := window.source(kind)) is not None and _holey(of.extent) is not None]
+        long = np.isin(kinds, holey) & (ends - starts >= _LONG)
         short = inside & ~long
         pairs = [np.stack((starts[short], ends[short]), 1)]
         for number in np.flatnonzero(long).tolist():
@@ -131,21 +143,35 @@ class DiskBytes:
 
 def _held(run: Run) -> Iterator[tuple[int, int]]:
     """A run that is there, but for the holes of its file, which nobody reads. What is behind the file's end is no hole."""
-    file, place = run.source.extent.file, run.place
-    if file is None or place is None or file.fd is None or run.source.extent.compressed or run.length < _LONG:
+    stretches = _holey(run.source.extent) if run.length >= _LONG else None
+    if stretches is None or run.place is None:
         yield run.start, run.end
         return
-    shift = run.start - place
-    at, end = place, min(place + run.length, file.size)
-    while at < end:
-        first = file.next_data(at)
-        if first >= end:
+    starts, ends = stretches
+    shift, at, end = run.start - run.place, run.place, run.place + run.length
+    for number in range(bisect_right(ends, at), len(starts)):
+        if starts[number] >= end:
             break
-        last = min(max(file.next_hole(first), first + 1), end)
-        yield first + shift, last + shift
-        at = last
-    if max(end, place) + shift < run.end:
-        yield max(end, place) + shift, run.end
+        yield max(starts[number], at) + shift, min(ends[number], end) + shift
+    if end > (beyond := max(at, run.source.extent.file.size)):
+        yield beyond + shift, run.end
+
+
+def _holey(extent: Extent) -> tuple[array, array] | None:
+    """Starts and ends of what an extent's file holds; ``None`` where that is all of it, or the system does not say.
+
+    The system is asked once: some (such as tmpfs) go through all of a file for where its next hole is.
+    """
+    file = extent.file
+    if file is None or file.fd is None or extent.compressed:
+        return None
+    if file not in _STRETCHES:
+        found = list(islice(data_of(file), MAX_STRETCHES))
+        if len(found) == MAX_STRETCHES:  # all behind them is read
+            found[-1] = (found[-1][0], file.size)
+        whole = found == [(0, file.size)] or not file.size
+        _STRETCHES[file] = None if whole else (array("Q", [a for a, _ in found]), array("Q", [b for _, b in found]))
+    return _STRETCHES[file]
 
 
 def _grown(ranges: Iterable[tuple[int, int]], start: int, end: int, unit: int) -> Iterator[tuple[int, int]]:

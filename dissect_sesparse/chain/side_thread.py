@@ -14,11 +14,11 @@ _WAITING = 4
 """Things that may wait to be done: more of them would only take memory."""
 
 
-class Beside:
+class SideThread:
     """Does what it is given in that order, in a thread of its own; where the system gives none, at once."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "beside")
+        self._pool = ThreadPoolExecutor(1, "side")
         self._pending: deque[Future] = deque()
 
     def do(self, function: Callable, *arguments: object) -> None:
