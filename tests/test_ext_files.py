@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import churn
@@ -145,7 +145,7 @@ def test_when_it_was_deleted(tmp_path: Path, driver: Callable[[], Driver]) -> No
     assert int(moments[0]) <= deletion.logged.timestamp() <= moments[1]
     assert "its inode was freed" in deletion.basis
     assert deletion.window.before is not None
-    assert deletion.window.before.timestamp() == deletion.logged.timestamp() + 1
+    assert deletion.window.before == deletion.logged + timedelta(seconds=1, milliseconds=16)
     assert deletion.window.after is not None
     assert deletion.window.after.timestamp() <= moments[0]
 
@@ -176,4 +176,4 @@ def test_clock_that_is_not_that_of_the_host() -> None:
     assert deletion.logged == utc(int(now) + 7200)
     assert "not between the snapshots" in deletion.basis
     inside = logged_deletion(Deletion(window, None, "by the snapshots"), int(now - 60) * 10**9, int(now), "vm.vmdk")
-    assert inside.window == TimeWindow(utc(int(now - 60)), utc(int(now) + 1))
+    assert inside.window == TimeWindow(utc(int(now - 60)), utc(int(now)) + timedelta(seconds=1, milliseconds=16))
