@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import files
 import images
 import many
 from dissect.hypervisor import vmdk
@@ -443,7 +444,7 @@ finally:
 
 PARTS = (
     sequential, scattered_reads, opening, without_descriptor, two_threads, classifying, reporting, *many.PARTS, memory,
-    walking,
+    walking, *files.PARTS,
 )  # fmt: skip
 
 HEAD = """# Performance
@@ -474,6 +475,10 @@ TAIL = """
 - *Digests*: MD5 is made by a thread of its own; it takes as long as the two others and the entropy.
 - *Start*: what is left is the descriptors of the records and the wrappers. numpy and the reader are loaded at the first disk;
   where they cannot be, that is said, above what `-q` silences, instead of dissect taking its own container without a word.
+- *Files of many states*: a row of Python for each file of each state. `files` reads what differs between the states alone; what
+  `changes --files` and `versions` must look at besides is where each file lies, as its clusters may be written in place. Before each
+  snapshot a hundred files are written, made, renamed or deleted, however many there are, by ntfs-3g or Linux. Contents are read
+  where they may differ.
 - *walkfs*: nearly all of it is the file system's own code.
 
 How much faster a fleet is hashed by two workers than by one: `python benchmarks/fleet.py`.
