@@ -103,6 +103,7 @@ def take_snapshots(top: Path, *names: str) -> None:
         assert list((top / "@snapshots" / name / "user/nested").iterdir()) == [], "Linux shows an empty folder there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("default", [False, True])
 def test_subvolumes_that_are_mounted_one_by_one(tmp_path: Path, default: bool) -> None:
     """Three files, each in a subvolume of its own, one of which lies in another and is named in snapshots of that."""
@@ -185,6 +186,7 @@ def test_subvolume_whose_number_is_used_again(tmp_path: Path) -> None:
     assert set(listed(guest.end())) == {"one/a.bin"}
 
 
+@pytest.mark.slow
 def test_paths_are_those_of_the_guest(tmp_path: Path) -> None:
     """The target mounts what the guest's fstab says; what it does not mount is named from the top."""
     guest = Guest(tmp_path)

@@ -83,6 +83,7 @@ def add_real_record(extent: ExtentBuilder, real: bytes, slot: int) -> None:
 # Against QEMU
 
 
+@pytest.mark.slow
 @needs_qemu
 @pytest.mark.parametrize(
     ("capacity", "tables"),
@@ -439,6 +440,7 @@ def digests(disk: bytes, in_use: bool) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_deleted_files_are_where_the_example_says(vm: Path) -> None:
     _, work, cleanup, staging, wipe = states()
     wrote_one, wrote_two = digests(work, in_use=True), digests(staging, in_use=True)

@@ -68,6 +68,7 @@ def test_flat_base_alone(folder: Path) -> None:
         check(chain, links)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deltas", [254, 255])
 def test_depth_of_255(folder: Path, deltas: int) -> None:
     """Each link has one grain of its own; 255 links are read, one more is refused."""
@@ -215,6 +216,7 @@ def test_several_extents_in_every_link(folder: Path) -> None:
         check(chain, links)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -433,6 +435,7 @@ def test_extent_cut_in_its_grains(folder: Path, three: tuple, link: int, bytes_l
         assert any(sector.data is None for sector in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 20000, 20003, 24577])
 def test_flat_file_cut(folder: Path, kept: int) -> None:
     piece = flat(folder / "base-flat.vmdk", 24577, file_sectors=kept)
@@ -539,6 +542,7 @@ def check_zeros(chain: Chain, expected: list[oracle.Sector]) -> None:
         assert told == missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [0, 1])
 def test_zero_for_all_kinds_of_damage(folder: Path, three: tuple, link: int) -> None:
     builder = three[1][link]
@@ -925,6 +929,7 @@ def test_inside_an_evidence_file_system(folder: Path) -> None:
 # Reads
 
 
+@pytest.mark.slow
 def test_any_split_of_a_read(folder: Path) -> None:
     links = random_chain(folder, random.Random(28), 3, 40961)
     with opened(folder, links) as chain:
@@ -934,6 +939,7 @@ def test_any_split_of_a_read(folder: Path) -> None:
             assert b"".join(pieces) == data[: step * 400]
 
 
+@pytest.mark.slow
 def test_reads_in_any_order(folder: Path) -> None:
     """Single blocks looked up by themselves, windows, and both mixed: the same bytes."""
     links = random_chain(folder, random.Random(29), 4, 2 * 32768 + 3)
@@ -949,6 +955,7 @@ def test_reads_in_any_order(folder: Path) -> None:
                 assert chain.read(offset, length) == data[offset : offset + length]
 
 
+@pytest.mark.slow
 def test_a_small_cache_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dissect_sesparse.chain.reader.CACHE_SIZE", 1)
     links = random_chain(folder, random.Random(31), 2, 3 * 32768)

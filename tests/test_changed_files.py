@@ -253,6 +253,7 @@ def test_command_line(example: Path) -> None:
     assert any("exfil.zip" in line and "state='new'" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs"])
 def test_no_file_is_looked_up_by_its_path(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk met it: a folder of many files would be gone through again for each of them."""

@@ -110,6 +110,7 @@ def test_example(example: Path) -> None:
     assert "exfil.zip" not in {path.name for path in target.filesystems[0].path("/").rglob("*")}
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_the_link(example: Path) -> None:
     target = Target.open(example)
     for child, name in zip(target.open_children(), ["web01.vmdk", "web01-000001.vmdk"]):
@@ -127,6 +128,7 @@ def test_ways_to_name_a_child(example: Path, key: str) -> None:
     assert files(target.open_child(key)) == ["web01.vmdk"]
 
 
+@pytest.mark.slow
 def test_snapshot_has_no_children(example: Path) -> None:
     """Or listing them recursively would never end."""
     target = Target.open(example)
@@ -145,6 +147,7 @@ def test_opened_without_looking(example: Path) -> None:
 # All disks, and branches
 
 
+@pytest.mark.slow
 def test_two_disks(folder: Path) -> None:
     path = two_disks(folder, BOTH)
     assert children(path) == [("s1", ["a.vmdk", "b.vmdk"]), ("s2", ["a-000001.vmdk", "b-000001.vmdk"])]
@@ -481,6 +484,7 @@ def test_child_that_cannot_be_opened(folder: Path) -> None:
     assert [files(child) for child in target.open_children()] == [["vm.vmdk"]], "the others are"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "safe"),
     [

@@ -37,6 +37,7 @@ def test_status_without_the_container(capsys: pytest.CaptureFixture[str], monkey
     assert line == "registered: in part: 1 of 11 are missing, see above"
 
 
+@pytest.mark.slow
 def test_status_when_switched_off() -> None:
     done = python("-m", "dissect_sesparse", "status", DISSECT_SESPARSE_AUTOLOAD="0")
     assert "autoload: off: DISSECT_SESPARSE_AUTOLOAD=0" in done.stdout

@@ -239,6 +239,7 @@ def test_interrupted_anywhere(
 # What goes out
 
 
+@pytest.mark.slow
 def test_names_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Folders, VMs, snapshots' extents and options of hostile names, in results, errors, usage and log."""
     if os.name != "posix":
@@ -287,6 +288,7 @@ def test_names_that_the_output_cannot_encode(tmp_path: Path, environment: dict[s
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_one_place_where_output_goes_out() -> None:
     """Where a name of the evidence could be written raw: no other module prints, or has a logger of its own making."""
     package = Path(cli.__file__).parent
@@ -300,6 +302,7 @@ def test_one_place_where_output_goes_out() -> None:
         )
 
 
+@pytest.mark.slow
 def test_quiet_and_verbose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = machine(tmp_path / "vm", make=target_fixtures.padding_nonzero)
     for command, more in (("recover", ["-o", tmp_path / "o"]), ("report", ["-o", tmp_path / "p.html", "--force"])):

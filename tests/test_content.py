@@ -20,6 +20,7 @@ def test_digest() -> None:
     assert describe(data).digest == digest(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (3 << 20) + 1])
 @pytest.mark.parametrize("threads", [True, False])
 def test_much_data(monkeypatch: pytest.MonkeyPatch, size: int, threads: bool) -> None:

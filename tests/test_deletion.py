@@ -23,6 +23,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return Target.open(make_vm.make_vm(tmp_path_factory.mktemp("deletion") / "vm"))
 
 
+@pytest.mark.slow
 def test_files_have_the_window_of_the_snapshots(example: Target) -> None:
     """In the time of a link: after the snapshot below it, before its own; the running link has no end."""
     links = {record.depth: record.ts for record in example.sesparse.chain()}

@@ -40,6 +40,7 @@ def test_an_archive_does_not_make_its_folder_evidence(desk: Path, archive: str) 
     assert "another.vmsd" not in names, "it is of another case"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", ["vm.zip", "vm.tar"])
 def test_an_archive_is_never_written_over(desk: Path, archive: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot_of(desk)

@@ -72,6 +72,7 @@ def room(path: Path) -> int:
 # Raw images
 
 
+@pytest.mark.slow
 def test_as_qemu_converts(example_vm: Path, tmp_path: Path, qemu_img: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     """The same bytes, no more room than that takes, digests of all, and the evidence is as it was."""
     before, out = snapshot_of(example_vm.parent), tmp_path / "out"
@@ -94,6 +95,7 @@ def test_as_qemu_converts(example_vm: Path, tmp_path: Path, qemu_img: str, capsy
     assert ranges_of(out / "web01-000002.map") == [(0, len(theirs.read_bytes()), "+")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_chains(folder: Path, tmp_path: Path, qemu_img: str, seed: int) -> None:
     """All states, several links, pieces of all lengths: as the oracle, and as QEMU where it reads them."""
@@ -130,6 +132,7 @@ def test_residual_view(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert lines_of(out)[0]["view"] == ("residual" if wanted is old else "guest")
 
 
+@pytest.mark.slow
 def test_holes_are_never_read(folder: Path, tmp_path: Path) -> None:
     """256 GiB with one grain, over a base that is a hole: it would take long to read or to hash that."""
     chain = ChainBuilder(folder, 1 << 29)
@@ -270,6 +273,7 @@ def test_all_states(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert lines[2]["digest"]["sha256"] == digest(Target.open(example_vm).disks[0])
 
 
+@pytest.mark.slow
 def test_state_by_uri(example_vm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     assert run(capsys, f"sesparse://{example_vm}?state=before patch", "-o", tmp_path / "out")[0] == 0
     (line,) = lines_of(tmp_path / "out")
@@ -383,6 +387,7 @@ def both(capsys: pytest.CaptureFixture[str], path: Path, out: Path, *more: str) 
     assert run(capsys, path, "-o", out / "qcow2", "--format", "qcow2", *more)[0] == 0
 
 
+@pytest.mark.slow
 def test_backing_chain(example_vm: Path, tmp_path: Path, qemu_img: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     """One file a snapshot, each newer one with no more than what its link changed."""
     both(capsys, example_vm, tmp_path, "--all-states")
@@ -425,6 +430,7 @@ def test_trimmed_over_bytes_of_the_base(
     assert (tmp_path / "qcow2" / newer["file"]).stat().st_size <= 6 * 65536
 
 
+@pytest.mark.slow
 def test_branches(folder: Path, tmp_path: Path, qemu_img: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The guest went back: two images lie above one."""
     snapshots = [entry(1, ["a.vmdk", "b.vmdk"]), entry(2, ["a-000001.vmdk", "b-000001.vmdk"])]
@@ -437,6 +443,7 @@ def test_branches(folder: Path, tmp_path: Path, qemu_img: str, capsys: pytest.Ca
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sectors", [(SECTORS, SECTORS - 8, SECTORS), (SECTORS - 16, SECTORS, SECTORS - 128)])
 def test_links_of_other_sizes(
     folder: Path, tmp_path: Path, qemu_img: str, sectors: tuple, capsys: pytest.CaptureFixture[str]
@@ -468,6 +475,7 @@ def test_large_qcow2(folder: Path, tmp_path: Path, qemu_img: str) -> None:
     assert found == {grain * 4096 // 65536 * 65536 for grain in grains}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hashes", [False, True])
 def test_unreadable_below(folder: Path, tmp_path: Path, hashes: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be had of the base is in the map of each image above it that does not have it anew."""

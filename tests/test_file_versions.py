@@ -199,6 +199,7 @@ def test_function(example: Path) -> None:
     assert list(target.sesparse.versions(paths=["/Users/exfil.zip"])) == []
 
 
+@pytest.mark.slow
 def test_command_line(example: Path) -> None:
     done = tool("target-query", example, "-f", "sesparse.versions", "--path", "/Users/admin/Documents/exfil.zip", "-s")
     assert "<virtualization/vmware/sesparse/version " in done.stdout

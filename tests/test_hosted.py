@@ -577,6 +577,7 @@ def test_k03_a_bomb(tmp_path: Path, limited: Callable[..., str]) -> None:
     limited(REFUSES, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "problem"),
     [
@@ -739,6 +740,7 @@ def anything_but_wrong(path: Path) -> None:
                     pass
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(HEADER_OFFSETS), VALUES), min_size=1, max_size=4), st.booleans())
 def test_any_header_is_an_extent_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], stream: bool

@@ -201,6 +201,7 @@ BROKEN_OPENINGS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN_OPENINGS)
 def test_broken_opening(folder: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
     damage, told = BROKEN_OPENINGS[case]

@@ -151,6 +151,7 @@ def test_overlay_any_tables(data: st.DataObject) -> None:
     check_overlay(tables, count, data.draw(st.sampled_from(LIMITS)), decoded=data.draw(st.booleans()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_overlay_of_extents_that_decode_differently(seed: int) -> None:
     """Other places, other limits, dense and thin tables, decoded and raw, in one chain."""

@@ -556,6 +556,7 @@ def test_wrong_usage() -> None:
     assert error.value.code == 2
 
 
+@pytest.mark.slow
 def test_no_bar_but_on_a_terminal(example_vm: Path, tmp_path: Path) -> None:  # noqa: F811
     """In a pipe, standard error has nothing but warnings."""
     done = python("-m", "dissect_sesparse", "recover", example_vm, "-o", tmp_path / "out")

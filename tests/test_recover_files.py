@@ -303,6 +303,7 @@ def with_versions(path: Path, out: Path) -> int:
     return main(["recover", str(path), "-o", str(out), "--files", "--all-versions"])
 
 
+@pytest.mark.slow
 def test_all_versions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Added to the deleted files: each content of a changed file, the oldest first, and verified by the next run."""
     builder = file_states.build("ntfs", tmp_path / "vm")

@@ -284,6 +284,7 @@ def test_nowhere_to_write(
     assert "folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_link_is_followed(
     example_vm: Path,  # noqa: F811
     tmp_path: Path,

@@ -43,6 +43,7 @@ def vm(example_vm: Path, tmp_path: Path) -> Path:  # noqa: F811
     return tmp_path / "vm" / example_vm.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_snapshot_is_as_its_child(vm: Path, name: str) -> None:
     """Also one whose name has what means something in a URI: as it is where that is clear, and escaped."""
@@ -62,6 +63,7 @@ def test_a_snapshot_is_as_its_child(vm: Path, name: str) -> None:
         assert view.disks[0].chain.options.view == "residual"
 
 
+@pytest.mark.slow
 def test_a_path_with_what_means_something_in_a_uri(vm: Path) -> None:
     odd = vm.parent.with_name("what? #1 & more")
     vm.parent.rename(odd)
@@ -81,6 +83,7 @@ def test_by_the_name_of_a_link(vm: Path) -> None:
     assert found[1] == digests(Target.open(f"sesparse://{vm.as_posix()}?state={links[1].removesuffix('.vmdk')}"))
 
 
+@pytest.mark.slow
 def test_of_a_disk_alone(vm: Path) -> None:
     """As a keyword of the container, by a URI of the disk, by the names of links and of snapshots."""
     disk = max(vm.parent.glob("*-00000?.vmdk"))
@@ -96,6 +99,7 @@ def test_of_a_disk_alone(vm: Path) -> None:
         open_chain(disk, state=links[0])
 
 
+@pytest.mark.slow
 def test_unknown_names_list_what_there_is(vm: Path) -> None:
     disk = max(vm.parent.glob("*-00000?.vmdk"))
     with pytest.raises(ContainerError) as error:

@@ -55,6 +55,7 @@ def test_front_to_back(disk: tuple[Chain, bytes], step: int) -> None:
     same(b"".join(pieces), data[:limit])
 
 
+@pytest.mark.slow
 def test_anywhere(disk: tuple[Chain, bytes]) -> None:
     chain, data = disk
     fh = chain.open()

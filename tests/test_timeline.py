@@ -306,6 +306,7 @@ def moment(ts: datetime | None, kind: str = "cid", message: str = "x", **fields:
     return Moment(**(values | fields))
 
 
+@pytest.mark.slow
 def test_order_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """By time, kind and then as they were put; what has no time last: whatever the size of a batch, and of files at once."""
     chance = random.Random(1)
@@ -414,6 +415,7 @@ def test_body_lines_have_all_fields() -> None:
         assert int(fields[2]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_timesketch_takes_it(kind: str, example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What its importer asks of each line, and all times written alike, as it drops what differs from the first."""
@@ -478,6 +480,7 @@ def _without_context(record: Record) -> dict[str, str]:
 # The command
 
 
+@pytest.mark.slow
 def test_what_has_no_time_is_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = small_chain(folder).write()
     for kind in ("jsonl", "csv", "bodyfile"):

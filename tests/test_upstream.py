@@ -61,6 +61,7 @@ def test_a_fix_is_noticed(tmp_path: Path) -> None:
     assert "dissect is right now" in done.stderr
 
 
+@pytest.mark.slow
 def test_plain_chain_is_right(tmp_path: Path) -> None:
     """The shared file is not to blame: where nothing is odd, dissect reads it right, its links and its holes."""
     script = """

@@ -275,6 +275,7 @@ def test_log_that_was_written_over(tmp_path: Path) -> None:
     assert len(named) < len(gone), "it was written over"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_churn_of_names(tmp_path: Path, seed: int) -> None:
     """Each file that the log alone names was deleted in that time, under that path or another one that it had."""
@@ -292,6 +293,7 @@ def test_random_churn_of_names(tmp_path: Path, seed: int) -> None:
     assert counts["journal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_damaged_log(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a log says: it ends, in bounded time and memory, and raises nothing."""
