@@ -15,8 +15,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dissect.btrfs.c_btrfs import c_btrfs
 from dissect.util.hash import crc32c
+
+try:
+    from dissect.btrfs.c_btrfs import c_btrfs
+except ImportError:  # then no btrfs is opened, which ``volumes`` says
+    c_btrfs: Any = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,6 @@ from dissect.target.exceptions import FilesystemError
 from dissect.target.target import Target
 from dissect.util.stream import RangeStream
 
-from dissect_sesparse.extfs.inline import read_inline_data
 from dissect_sesparse.files.trust import fault_of_reader
 from dissect_sesparse.files.versions import volume_of
 from dissect_sesparse.files.volume_kinds import WITHOUT_FILES, VolumeKind, emptiness, volume_kind
@@ -205,6 +204,8 @@ def _open(chain: Chain, depth: int, opened: Opened) -> None:
         if fs.__type__ == "btrfs":  # all of it, not what is mounted by default
             fs = fs.open_subvolume(subvolid=_BTRFS_TOP)  # type: ignore[attr-defined]
         elif fs.__type__ == "ext":
+            from dissect_sesparse.extfs.inline import read_inline_data  # it needs the reader, which may not be there
+
             read_inline_data(fs)
         opened.states.append(VolumeState(depth, fs, volume, place))
     volumes = list(target.volumes)

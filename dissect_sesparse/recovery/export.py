@@ -137,11 +137,11 @@ class _Run:
                 manifest.put({"kind": "left-out", **other})
             if names := changed(self.inputs):
                 raise RecoverError(f"changed while it was read: {', '.join(names)}", file=self.out.path)
+            self._advance(self.total - self.done)
             manifest.finish()
         finally:
             manifest.close()
         self.result.written += manifest.file.written
-        self._advance(self.total - self.done)
         return self.result
 
     def _planned(self, disks: Sequence[WantedDisk]) -> Iterator[ImageExport]:
